@@ -1,0 +1,397 @@
+//! The heart of the pool: how a place is reserved, opened and given back.
+//!
+//! A lease begins and ends **inside its user's shard section**: header, links and counts change
+//! together under that lock. Waking, cleaning and foreign code come after it. `ending.rs` has the
+//! other half.
+
+use super::builder::PoolName;
+use super::ledger::Books;
+use super::occupant::{Heir, Notes, Occupants, Public};
+use super::reason::EndReason;
+use super::registry::{Registry, Shard, UserRef};
+use super::waiting::Waiting;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Config, DuplicatePolicy};
+use crate::error::{OpenError, ReserveError};
+use crate::id::UserExecutionContext;
+use crate::manager::{PooledWebSocketManager, Session, StateBroken};
+use crate::slab::{Closing, Key, Options, Owner, Shortage, Slab, Starting, State};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crossbeam_utils::Backoff;
+use std::panic::Location;
+
+/// What all handles of a pool share.
+pub(super) struct Core<S: Session> {
+    pub(super) name: PoolName,
+    pub(super) clock: Clock,
+    pub(super) config: Config,
+    pub(super) slab: Slab<Occupants<S>>,
+    pub(super) registry: Registry,
+    pub(super) books: Books,
+    pub(super) waiting: Waiting,
+    pub(super) is_draining: AtomicBool,
+    pub(super) last_expiry: AtomicU64,
+    /// Somebody calls `maintain` and `wake_due` regularly.
+    pub(super) has_keeper: AtomicBool,
+    heirs: AtomicU64,
+}
+
+/// A place in the quota, and what will be the manager's slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub(super) user: UserRef,
+    pub(super) isolation_hash: u64,
+    pub(super) slot: SeatSlot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SeatSlot {
+    /// A slot of its own, counted.
+    Reserved(Key),
+    /// The slot of a lease, to be inherited when that ends or this opens. Counted once that has ended.
+    Heir { of: Key, heir: Heir },
+}
+
+/// Which places a reservation may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Places {
+    /// A free slot, or a live lease's by takeover.
+    Any,
+    /// Only a live lease's: the free ones are for those who wait.
+    Inherited,
+}
+
+/// How a seat ended without becoming a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SeatEnd {
+    GivenBack,
+    Expired,
+}
+
+/// An open lease: the right to the slot, and where its entries are.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) owner: Owner,
+    pub(super) user: UserRef,
+}
+
+enum Refusal {
+    /// Grow the slab outside the section and try again.
+    Grow,
+    Final(ReserveError),
+}
+
+/// Turns that `open` waits for the last readers of the slot that it inherits.
+const HANDOVER_TURNS: usize = 1_000;
+
+impl<S: Session> Core<S> {
+    pub(super) fn new(name: PoolName, clock: Clock, config: Config) -> Self {
+        let occupants = Occupants::new(config.outbound_pool_bytes);
+        Self {
+            slab: Slab::new(occupants, Options::with_capacity(config.capacity)),
+            registry: Registry::new(config.capacity),
+            books: Books::new(),
+            waiting: Waiting::new(),
+            is_draining: AtomicBool::new(false),
+            last_expiry: AtomicU64::new(0),
+            has_keeper: AtomicBool::new(false),
+            heirs: AtomicU64::new(1),
+            name,
+            clock,
+            config,
+        }
+    }
+
+    /// Reserves a place, or says why there is none. Does not wait, and counts no refusal.
+    pub(super) fn reserve(
+        &self,
+        context: &UserExecutionContext,
+        places: Places,
+    ) -> Result<Seat, ReserveError> {
+        let user_hash = self.registry.hash(context.user_id());
+        let isolation_hash = self.isolation_hash(context);
+        // Ends: each turn but the last follows a growth of the slab.
+        loop {
+            if self.is_draining.load(Ordering::Acquire) {
+                return Err(ReserveError::Draining);
+            }
+            let mut shard = self.registry.section(user_hash);
+            match self.reserve_in(&mut shard, user_hash, isolation_hash, context, places) {
+                Ok(seat) => return Ok(seat),
+                Err(Refusal::Grow) => {
+                    drop(shard); // pages are allocated outside the section
+                    self.slab.grow();
+                }
+                Err(Refusal::Final(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// The section of [`Core::reserve`]: quota, slot and count, or nothing.
+    fn reserve_in(
+        &self,
+        shard: &mut Shard,
+        user_hash: u64,
+        isolation_hash: u64,
+        context: &UserExecutionContext,
+        places: Places,
+    ) -> Result<Seat, Refusal> {
+        let user_id = context.user_id();
+        let max_managers = shard.limit(user_hash, user_id).unwrap_or(self.config.max_managers_per_user);
+        let deadline = self.clock.now().after(self.config.reservation_deadline);
+        let is_reject = self.config.duplicates == DuplicatePolicy::Reject;
+        if is_reject && self.twin(shard, isolation_hash, context).is_some() {
+            return Err(Refusal::Final(ReserveError::ThreadInUse));
+        }
+        let count = shard.user(user_hash, user_id).map_or(0, |user| user.count());
+        let claimed = if count >= max_managers {
+            Err(ReserveError::UserFull { max_managers })
+        } else if places == Places::Inherited {
+            Err(ReserveError::PoolFull { capacity: self.config.capacity })
+        } else {
+            match self.slab.claim_in_place() {
+                Ok(key) => Ok(key),
+                Err(Shortage::Grow) => return Err(Refusal::Grow),
+                Err(Shortage::Full) => Err(ReserveError::PoolFull { capacity: self.config.capacity }),
+            }
+        };
+        match claimed {
+            Ok(key) => {
+                let entry = shard.enter(user_hash, user_id);
+                entry.reserved += 1;
+                let user = entry.as_ref();
+                self.notes(key, |notes| notes.reserved(user, deadline));
+                self.books.reserved();
+                Ok(Seat { user, isolation_hash, slot: SeatSlot::Reserved(key) })
+            }
+            Err(error) => self.inherit(shard, isolation_hash, context, deadline).ok_or(Refusal::Final(error)),
+        }
+    }
+
+    /// No place is left, but the thread is live: its connection's place is claimed. One claim each.
+    fn inherit(
+        &self,
+        shard: &Shard,
+        isolation_hash: u64,
+        context: &UserExecutionContext,
+        deadline: Timestamp,
+    ) -> Option<Seat> {
+        if self.config.duplicates != DuplicatePolicy::Replace {
+            return None;
+        }
+        let of = self.twin(shard, isolation_hash, context)?;
+        // Relaxed: only uniqueness counts.
+        let heir = Heir::new(self.heirs.fetch_add(1, Ordering::Relaxed));
+        self.notes(of, |notes| {
+            if notes.heir().is_some() {
+                return None;
+            }
+            notes.name_heir(heir, deadline);
+            notes.claim_on(of)
+        })?
+    }
+
+    /// Makes the application's state fit for its next connection: foreign code, outside any lock. A
+    /// slot whose state is beyond repair is retired, and the seat with it.
+    pub(super) fn prepare(&self, seat: Seat) -> Result<(), ReserveError> {
+        let SeatSlot::Reserved(key) = seat.slot else { return Ok(()) }; // the slot is still in use
+        let Ok(mut starting) = self.slab.begin(key) else { return Ok(()) }; // expired, `open` will say
+        if starting.value(|_, _, owned| owned.prepare().is_ok()) {
+            return Ok(());
+        }
+        self.retire(seat.user, starting);
+        Err(ReserveError::SessionPanicked)
+    }
+
+    /// Opens a seat: `Reserved → Starting → Live`, linked and counted in one section, in which a
+    /// takeover swaps the old lease for the new one.
+    pub(super) fn open(
+        &self,
+        seat: Seat,
+        context: &UserExecutionContext,
+        made_at: &'static Location<'static>,
+    ) -> Result<Opened, OpenError> {
+        let Seat { user, isolation_hash, .. } = seat;
+        let key = match seat.slot {
+            SeatSlot::Reserved(key) => key,
+            SeatSlot::Heir { of, heir } => self.take_over(user, of, heir)?,
+        };
+        let mut starting = self.slab.begin(key).map_err(|_| OpenError::Expired)?;
+        let now = self.clock.now();
+        let prepared = starting.value(|glance, shared, owned| {
+            owned.prepare()?;
+            shared.reset_for_new_connection(&glance.manager, context.clone(), now, made_at);
+            glance.notes.opened(user, isolation_hash);
+            Ok::<(), StateBroken>(())
+        });
+        if prepared.is_err() {
+            self.retire(user, starting);
+            return Err(OpenError::SessionPanicked);
+        }
+        let mut shard = self.registry.section(user.hash);
+        let twin = self.twin(&shard, isolation_hash, context);
+        let replaced = match (self.config.duplicates, twin) {
+            (DuplicatePolicy::Reject, Some(_)) => {
+                drop(shard);
+                drop(starting); // back to `Reserved`, and from there
+                self.give_back(seat, SeatEnd::GivenBack);
+                return Err(OpenError::ThreadInUse);
+            }
+            (DuplicatePolicy::Replace, Some(old)) => self.end_in(&mut shard, old, EndReason::Takeover).ok(),
+            _ => None,
+        };
+        if let Some(place) = shard.link(user, isolation_hash, key) {
+            starting.value(|glance, _, _| glance.notes.set_place(place));
+        }
+        let owner = starting.publish();
+        self.books.opened();
+        drop(shard);
+        if let Some(replaced) = replaced {
+            self.finish(replaced);
+        }
+        Ok(Opened { owner, user })
+    }
+
+    /// Brings an heir to its slot: ends the lease that it takes over, if that is still live, and
+    /// waits for the slot; or takes another one if there is one.
+    fn take_over(&self, user: UserRef, of: Key, heir: Heir) -> Result<Key, OpenError> {
+        let mut shard = self.registry.section(user.hash);
+        let is_ours = self.slab.state(of) == Some(State::Live) && self.has_heir(of, heir);
+        let ended = if is_ours { self.end_in(&mut shard, of, EndReason::Takeover).ok() } else { None };
+        drop(shard);
+        if let Some(ended) = ended {
+            self.finish(ended); // without pins the slot is handed over before this returns
+        }
+        let next = self.slab.next_life(of);
+        let backoff = Backoff::new();
+        let mut turns = 0;
+        // Ends: after some turns the claim is withdrawn; if the finaliser has it by then, it is about
+        // to write the header that ends the loop.
+        loop {
+            let state = self.slab.state(of);
+            if let Some(next) = next.filter(|&next| self.slab.state(next) == Some(State::Reserved)) {
+                return Ok(next);
+            }
+            if !self.has_heir(of, heir) && state != Some(State::Closing) {
+                return Err(OpenError::Expired);
+            }
+            let mut shard = self.registry.section(user.hash);
+            let spare = if self.has_heir(of, heir) { self.slab.claim_in_place().ok() } else { None };
+            if let Some(key) = spare {
+                let deadline = self.clock.now().after(self.config.reservation_deadline);
+                self.notes(key, |notes| notes.reserved(user, deadline));
+                if self.disinherit(of, heir) {
+                    return Ok(key); // the other slot will be free for anyone
+                }
+            }
+            turns += 1;
+            if turns > HANDOVER_TURNS && self.disinherit(of, heir) {
+                self.unreserve(&mut shard, user, SeatEnd::GivenBack);
+                return Err(OpenError::Busy);
+            }
+            drop(shard);
+            // Handed over this instant after all: the spare one is not needed.
+            drop(spare.map(|key| self.slab.abort(key)));
+            backoff.snooze();
+        }
+    }
+
+    /// Gives a seat back. `false`: it had been opened or taken back before.
+    pub(super) fn give_back(&self, seat: Seat, how: SeatEnd) -> bool {
+        let Seat { user, slot, .. } = seat;
+        let backoff = Backoff::new();
+        // Ends: a turn that decides nothing saw the finaliser between taking the claim and writing
+        // the header.
+        loop {
+            let mut shard = self.registry.section(user.hash);
+            let own = match slot {
+                SeatSlot::Reserved(key) => Some(key),
+                SeatSlot::Heir { of, heir } => {
+                    let is_live = self.slab.state(of) == Some(State::Live);
+                    if self.disinherit(of, heir) {
+                        // While the occupant lives, the claim holds no count of its own.
+                        if !is_live {
+                            self.unreserve(&mut shard, user, how);
+                        }
+                        drop(shard);
+                        self.place_freed();
+                        return true;
+                    }
+                    if self.slab.state(of) == Some(State::Closing) {
+                        drop(shard);
+                        backoff.snooze();
+                        continue;
+                    }
+                    self.slab.next_life(of)
+                }
+            };
+            let Some(closing) = own.and_then(|key| self.slab.abort(key).ok()) else { return false };
+            self.unreserve(&mut shard, user, how);
+            drop(shard);
+            drop(closing);
+            return true;
+        }
+    }
+
+    /// A started slot whose state is beyond repair goes out of use, and its seat with it.
+    fn retire(&self, user: UserRef, starting: Starting<'_, Occupants<S>>) {
+        let mut shard = self.registry.section(user.hash);
+        starting.retire();
+        self.unreserve(&mut shard, user, SeatEnd::GivenBack);
+        drop(shard);
+        self.place_freed();
+    }
+
+    /// Takes a reservation out of the user's count. In the user's section.
+    fn unreserve(&self, shard: &mut Shard, user: UserRef, how: SeatEnd) {
+        if let Some(entry) = shard.holder(user) {
+            entry.reserved -= 1;
+        }
+        shard.leave(user);
+        self.books.unreserved(how);
+    }
+
+    /// The live lease of the same user and thread, if there is one. In the user's section, where
+    /// every key in the tables is live, so that pinning it succeeds.
+    pub(super) fn twin(
+        &self,
+        shard: &Shard,
+        isolation_hash: u64,
+        context: &UserExecutionContext,
+    ) -> Option<Key> {
+        let is_twin = |key: &Key| {
+            self.look(*key, |manager| {
+                manager.user_id() == context.user_id() && manager.thread_id() == context.thread_id()
+            })
+        };
+        shard.same_isolation_hash(isolation_hash).find(|key| is_twin(key) == Some(true))
+    }
+
+    /// Reads a live manager; `None` if the key is stale.
+    pub(super) fn look<T>(&self, key: Key, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Option<T> {
+        let read = |glance: &Public, shared: &_| {
+            PooledWebSocketManager::of(&glance.manager, shared).map(|manager| f(&manager))
+        };
+        self.slab.pin(key, read).ok().flatten()
+    }
+
+    /// The notes of a slot, whoever is in it.
+    pub(super) fn notes<T>(&self, key: Key, f: impl FnOnce(&Notes) -> T) -> Option<T> {
+        self.slab.glance(key.index(), |glance| f(&glance.notes))
+    }
+
+    pub(super) fn isolation_hash(&self, context: &UserExecutionContext) -> u64 {
+        self.registry.hash(&(context.user_id(), context.thread_id()))
+    }
+
+    fn has_heir(&self, of: Key, heir: Heir) -> bool {
+        self.notes(of, |notes| notes.heir() == Some(heir)).unwrap_or(false)
+    }
+
+    fn disinherit(&self, of: Key, heir: Heir) -> bool {
+        self.notes(of, |notes| notes.disinherit(heir)).unwrap_or(false)
+    }
+}
+
+/// A lease that was ended in a section; its winner's work outside it is still to be done.
+pub(super) type Ended<'a, S> = Closing<'a, Occupants<S>>;

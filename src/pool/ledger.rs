@@ -1,0 +1,259 @@
+//! The running account that proves that nothing leaked: what began, what ended, and four sources
+//! that have to agree on the difference.
+
+use super::core::{Core, SeatEnd};
+use super::reason::EndReason;
+use super::registry::Totals;
+use crate::error::ReserveError;
+use crate::manager::Session;
+use crate::slab::{Cells, Cursor, Key, State};
+use std::collections::BTreeMap;
+
+const RESERVED: usize = 0;
+const OPENED: usize = 1;
+const GIVEN_BACK: usize = 2;
+const EXPIRED: usize = 3;
+const MISMATCHES: usize = 4;
+const REFUSED: usize = 5;
+const REFUSALS: usize = 5;
+const ENDED: usize = REFUSED + REFUSALS;
+const COUNTERS: usize = ENDED + EndReason::ALL.len();
+
+/// Slots that a check reads under one epoch guard.
+const BATCH: usize = 4_096;
+
+/// Turns that a check takes to find a moment in which nothing moves.
+const TURNS: usize = 16;
+
+/// The counters, on lines that threads do not share. They only grow.
+pub(super) struct Books(Cells<COUNTERS>);
+
+impl Books {
+    pub(super) fn new() -> Self {
+        Self(Cells::new())
+    }
+
+    /// In the user's section, like every entry down to `ended`.
+    pub(super) fn reserved(&self) {
+        self.0.add(RESERVED, 1);
+    }
+
+    pub(super) fn opened(&self) {
+        self.0.add(OPENED, 1);
+    }
+
+    pub(super) fn unreserved(&self, how: SeatEnd) {
+        self.0.add(if how == SeatEnd::Expired { EXPIRED } else { GIVEN_BACK }, 1);
+    }
+
+    pub(super) fn ended(&self, reason: EndReason) {
+        self.0.add(ENDED + reason as usize, 1);
+    }
+
+    pub(super) fn refused(&self, error: ReserveError) {
+        self.0.add(REFUSED + refusal_number(error), 1);
+    }
+
+    pub(super) fn mismatched(&self) {
+        self.0.add(MISMATCHES, 1);
+    }
+
+    pub(super) fn mismatches(&self) -> u64 {
+        self.0.sum(MISMATCHES)
+    }
+
+    pub(super) fn refusals(&self) -> Refusals {
+        let of = |error| self.0.sum(REFUSED + refusal_number(error));
+        Refusals {
+            user_full: of(ReserveError::UserFull { max_managers: 0 }),
+            pool_full: of(ReserveError::PoolFull { capacity: 0 }),
+            thread_in_use: of(ReserveError::ThreadInUse),
+            draining: of(ReserveError::Draining),
+            session_panicked: of(ReserveError::SessionPanicked),
+        }
+    }
+
+    fn read(&self) -> Tally {
+        let ends_by_reason: BTreeMap<_, _> = EndReason::ALL
+            .iter()
+            .map(|&reason| (reason.name(), self.0.sum(ENDED + reason as usize)))
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        Tally {
+            reserved: self.0.sum(RESERVED),
+            opened: self.0.sum(OPENED),
+            given_back: self.0.sum(GIVEN_BACK),
+            expired: self.0.sum(EXPIRED),
+            ended: ends_by_reason.values().sum(),
+            ends_by_reason,
+        }
+    }
+}
+
+fn refusal_number(error: ReserveError) -> usize {
+    match error {
+        ReserveError::UserFull { .. } => 0,
+        ReserveError::PoolFull { .. } => 1,
+        ReserveError::ThreadInUse => 2,
+        ReserveError::Draining => 3,
+        ReserveError::SessionPanicked => 4,
+    }
+}
+
+/// Reservations that were refused since the pool was built, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Refusals {
+    /// The user had as many managers as allowed.
+    pub user_full: u64,
+    /// The pool was full.
+    pub pool_full: u64,
+    /// The thread was open, and duplicates are rejected.
+    pub thread_in_use: u64,
+    /// The pool was draining.
+    pub draining: u64,
+    /// The application's state could not be made.
+    pub session_panicked: u64,
+}
+
+/// What began and what ended since the pool was built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Tally {
+    /// Reservations that took a place, takeovers included once the old lease had ended.
+    pub reserved: u64,
+    /// Reservations that became leases.
+    pub opened: u64,
+    /// Reservations that were dropped or refused at opening.
+    pub given_back: u64,
+    /// Reservations that were taken back at their deadline.
+    pub expired: u64,
+    /// Leases that ended.
+    pub ended: u64,
+    /// Ended leases by [`EndReason`].
+    pub ends_by_reason: BTreeMap<&'static str, u64>,
+}
+
+/// Whether the sources agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+pub enum Verdict {
+    /// They agree.
+    Balanced,
+    /// They differ while nothing moved: something leaked, or was cleaned twice. A bug: report it.
+    Unbalanced,
+    /// Connections came and went during every look: ask again.
+    Busy,
+}
+
+/// One reading of the account. `leases = users_sum − reserved = isolation_keys`, and
+/// `occupied_slots = reserved + live_slots + closing`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Ledger {
+    /// Live leases by the books: opened less ended.
+    pub leases: usize,
+    /// Places in use by the users' counts, reserved and live.
+    pub users_sum: usize,
+    /// Places reserved, by the books.
+    pub reserved: usize,
+    /// Slots in use, by their headers: reserved, live and closing.
+    pub occupied_slots: usize,
+    /// Live slots, by their headers.
+    pub live_slots: usize,
+    /// Slots that wait for their last reader.
+    pub closing: usize,
+    /// Entries in the tables of isolation keys: one for each lease.
+    pub isolation_keys: usize,
+    /// Slots out of use that could not be replaced.
+    pub quarantined: usize,
+    /// What began and ended.
+    pub tally: Tally,
+    /// Whether all of that fits together.
+    pub verdict: Verdict,
+    /// `verdict` is [`Verdict::Balanced`].
+    pub balanced: bool,
+}
+
+/// What the headers say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Headers {
+    reserved: usize,
+    live: usize,
+    closing: usize,
+}
+
+impl<S: Session> Core<S> {
+    /// Reads the account until two looks in a row are equal. Visits every slot and every user.
+    pub(super) fn ledger(&self) -> Ledger {
+        let mut ledger = self.read_ledger();
+        for _ in 0..TURNS {
+            if ledger.verdict == Verdict::Balanced {
+                break;
+            }
+            std::thread::yield_now();
+            let again = self.read_ledger();
+            // A difference counts only if it stands still.
+            let is_standing = again == ledger;
+            ledger = again;
+            if is_standing && ledger.verdict == Verdict::Unbalanced && ledger.closing == 0 {
+                break;
+            }
+        }
+        ledger
+    }
+
+    /// Books, tables, headers, tables, books: if both pairs are equal, no section ran between.
+    fn read_ledger(&self) -> Ledger {
+        let tally = self.books.read();
+        let tables = self.registry.totals();
+        let headers = self.read_headers();
+        let is_quiet = self.registry.totals() == tables && self.books.read() == tally;
+        let difference =
+            |begun: u64, ended: u64| usize::try_from(begun.wrapping_sub(ended)).unwrap_or(usize::MAX);
+        let leases = difference(tally.opened, tally.ended);
+        let reserved = difference(tally.reserved, tally.opened + tally.given_back + tally.expired);
+        let verdict = match is_quiet {
+            true if agree(leases, reserved, tables, headers) => Verdict::Balanced,
+            true => Verdict::Unbalanced,
+            false => Verdict::Busy,
+        };
+        Ledger {
+            leases,
+            reserved,
+            users_sum: tables.reserved + tables.live,
+            occupied_slots: headers.reserved + headers.live + headers.closing,
+            live_slots: headers.live,
+            closing: headers.closing,
+            isolation_keys: tables.isolation_keys,
+            quarantined: self.slab.quarantined(),
+            tally,
+            verdict,
+            balanced: verdict == Verdict::Balanced,
+        }
+    }
+
+    fn read_headers(&self) -> Headers {
+        let mut headers = Headers::default();
+        let mut cursor = Cursor::default();
+        let mut count = |_: Key, state, has_heir: bool| match state {
+            State::Live => headers.live += 1,
+            // Its heir is in the user's count already.
+            State::Closing if !has_heir => headers.closing += 1,
+            _ => headers.reserved += 1,
+        };
+        while self.slab.walk(&mut cursor, BATCH, |glance| glance.notes.heir().is_some(), &mut count) {}
+        headers
+    }
+}
+
+fn agree(leases: usize, reserved: usize, tables: Totals, headers: Headers) -> bool {
+    leases == tables.live
+        && leases == headers.live
+        && leases == tables.isolation_keys
+        && reserved == tables.reserved
+        && reserved == headers.reserved
+}

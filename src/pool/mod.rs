@@ -1,0 +1,242 @@
+//! Reservations, leases, limits, delivery and the account of it all.
+//!
+//! ```text
+//! reserve(&context) ─► Reservation ─ open() ─► Lease ─ close, drop, evict, takeover ─► over
+//!       │ 429, 503          │ drop, deadline
+//!       ▼                   ▼
+//!   nothing left        nothing left
+//! ```
+
+mod builder;
+mod core;
+mod ending;
+mod handle;
+mod lease;
+mod ledger;
+mod occupant;
+mod reason;
+mod registry;
+mod reservation;
+mod send;
+mod snapshot;
+mod waiting;
+
+pub use builder::PoolBuilder;
+pub use lease::Lease;
+pub(crate) use lease::Tie;
+pub use ledger::{Ledger, Refusals, Tally, Verdict};
+pub use reason::{EndReason, Revoked};
+pub use reservation::{Reservation, ReserveWait};
+pub use send::SendReport;
+pub use snapshot::{ManagerSnapshot, PoolSnapshot};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Late, ReserveError};
+use crate::id::{UserExecutionContext, UserId};
+use crate::manager::{PooledWebSocketManager, Session};
+use crate::slab::Key;
+use crate::sync::Ordering;
+use handle::Handle;
+use std::fmt;
+use std::panic::Location;
+
+/// The pool: the one source of truth about who is connected. A cloneable handle; `S` is the
+/// application's own state of a connection, kept in the slot and reused.
+///
+/// ```
+/// use ws_manager_pool::{EndReason, IdGenerator, Message, Pool, UserExecutionContext};
+///
+/// let pool: Pool = Pool::builder().name("doc-pool").build()?;
+/// let ids = IdGenerator::user_context_ids("ada", "chat");
+/// let context = UserExecutionContext::from_websocket_request("ada", ids)?; // HTTP 400 if it fails
+/// let reservation = pool.reserve(&context)?; // HTTP 429 or 503; nothing is left behind
+/// let lease = reservation.open()?; // after the handshake
+///
+/// assert!(pool.send(lease.key(), Message::from("hello")).is_queued());
+/// assert_eq!(pool.snapshot().live, 1);
+/// lease.close(EndReason::Closed)?; // or just drop it
+/// assert_eq!(pool.snapshot().live, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Pool<S: Session = ()> {
+    handle: Handle<S>,
+}
+
+impl<S: Session> Pool<S> {
+    /// Starts to make a pool. See [`PoolBuilder`].
+    pub fn builder() -> PoolBuilder<S> {
+        PoolBuilder::new()
+    }
+
+    /// The name it was built with: no other live pool of the process has it.
+    pub fn name(&self) -> &str {
+        self.handle.name.as_str()
+    }
+
+    /// The numbers it was built with.
+    pub fn config(&self) -> &Config {
+        &self.handle.config
+    }
+
+    /// Where its time comes from.
+    pub fn clock(&self) -> &Clock {
+        &self.handle.clock
+    }
+
+    /// Reserves a place in the user's quota, and a slot, for the time of the handshake. Does not
+    /// wait, and does not overtake those who do. Blocks only while another thread is in the same
+    /// shard's section, or while the slab grows by a page.
+    ///
+    /// At the limit, or in a full pool, a context whose thread is live is accepted nevertheless under
+    /// [`crate::DuplicatePolicy::Replace`]: it takes that connection's place when it opens.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError`] says what is full and what to do. A refusal leaves nothing behind.
+    #[track_caller]
+    pub fn reserve(&self, context: &UserExecutionContext) -> Result<Reservation<S>, ReserveError> {
+        let made_at = Location::caller();
+        let core = &*self.handle;
+        let mut admitted = core.reserve_in_turn(context);
+        let is_full = matches!(admitted, Err(ReserveError::UserFull { .. } | ReserveError::PoolFull { .. }));
+        // Full of reservations that somebody forgot?
+        if is_full && core.expire_if_due() > 0 {
+            admitted = core.reserve_in_turn(context);
+        }
+        admitted
+            .and_then(|seat| core.prepare(seat).map(|()| seat))
+            .inspect_err(|&error| core.books.refused(error))
+            .map(|seat| Reservation::new(self.handle.for_lease(), seat, context.clone(), made_at))
+    }
+
+    /// As [`Pool::reserve`], but waits for a place, in the order in which waiters came. The future
+    /// needs no runtime and may be dropped at any time. A waiter whose own user is full holds up
+    /// nobody.
+    ///
+    /// # Errors
+    ///
+    /// The future's output is an error only for what waiting does not mend:
+    /// [`ReserveError::ThreadInUse`], [`ReserveError::Draining`], [`ReserveError::SessionPanicked`].
+    #[track_caller]
+    pub fn reserve_wait(&self, context: &UserExecutionContext) -> ReserveWait<S> {
+        ReserveWait::new(self.handle.for_lease(), context.clone(), Location::caller())
+    }
+
+    /// Ends a lease from outside. Its owner learns the reason at its next use of the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`Late`] if the lease was over.
+    pub fn evict(&self, key: Key, reason: EndReason) -> Result<(), Late> {
+        self.handle.evict_if(key, reason, |_| true).map(drop)
+    }
+
+    /// Ends a lease if it is what `predicate` wants at that very moment: a connection that has just
+    /// become active is spared. Returns whether it was ended.
+    ///
+    /// The predicate runs under the lock of the user's shard: it must be short, and must not call
+    /// the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Late`] if the lease was over.
+    pub fn evict_if(
+        &self,
+        key: Key,
+        reason: EndReason,
+        predicate: impl FnOnce(&PooledWebSocketManager<'_>) -> bool,
+    ) -> Result<bool, Late> {
+        self.handle.evict_if(key, reason, predicate).map(|ended| ended.is_some())
+    }
+
+    /// Ends all leases of a user. Returns how many it ended.
+    pub fn evict_user(&self, user: &UserId, reason: EndReason) -> usize {
+        let keys = self.keys_of(user);
+        keys.into_iter().filter(|&key| self.evict(key, reason).is_ok()).count()
+    }
+
+    /// Reads a live manager. The closure is synchronous and runs under a pin: the slot is not reused
+    /// before it returns. `None`: the key is stale. Lock-free.
+    pub fn inspect<T>(&self, key: Key, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Option<T> {
+        self.handle.look(key, f)
+    }
+
+    /// The keys of a user's live managers.
+    pub fn keys_of(&self, user: &UserId) -> Vec<Key> {
+        let hash = self.handle.registry.hash(user);
+        let shard = self.handle.registry.section(hash);
+        shard.user(hash, user).map_or_else(Vec::new, |entry| entry.members.clone())
+    }
+
+    /// Sets how many managers a single user may have, or with `None` goes back to the configured
+    /// number. A lowered limit closes nobody.
+    pub fn set_user_limit(&self, user: &UserId, max_managers: Option<usize>) {
+        let hash = self.handle.registry.hash(user);
+        self.handle.registry.section(hash).set_limit(hash, user, max_managers);
+    }
+
+    /// Takes back what was forgotten: reservations past their deadline; gives pages of free slots
+    /// back to the allocator; finds free slots that no thread remembers. Returns the number of
+    /// reservations taken back. To be called every second or so; `serve` does.
+    pub fn maintain(&self) -> usize {
+        let core = &*self.handle;
+        let expired = core.expire(core.clock.now());
+        // Room for a quarter more than is in use stays, so that a breathing load does not thrash.
+        core.slab.shrink(core.slab.occupied() / 4 + SPARE_SLOTS);
+        core.slab.refresh_hints();
+        core.place_freed();
+        expired
+    }
+
+    /// Takes no new connections from now on. Those who wait for a place are refused.
+    pub fn start_drain(&self) {
+        // Release: pairs with the Acquire in `Core::reserve`.
+        self.handle.is_draining.store(true, Ordering::Release);
+        self.handle.serve_waiting();
+    }
+
+    /// Whether [`Pool::start_drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.handle.is_draining.load(Ordering::Acquire)
+    }
+
+    /// The running account, and whether it is balanced. Visits every slot and every user.
+    pub fn ledger(&self) -> Ledger {
+        self.handle.ledger()
+    }
+
+    /// Keeps the pool for the rest of the process. Leases of the returned handle, and of its clones,
+    /// share no reference count at all.
+    pub fn leak(self) -> Self {
+        Self { handle: self.handle.leak() }
+    }
+}
+
+/// Free slots that maintenance leaves in memory beyond the share that it leaves.
+const SPARE_SLOTS: usize = 256;
+
+impl<S: Session> Clone for Pool<S> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone() }
+    }
+}
+
+impl<S: Session> fmt::Debug for Pool<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.name())
+            .field("capacity", &self.handle.config.capacity)
+            .field("occupied", &self.handle.slab.occupied())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Session> PartialEq for Pool<S> {
+    /// Two handles are equal if they are of the same pool.
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(&raw const *self.handle, &raw const *other.handle)
+    }
+}
+
+impl<S: Session> Eq for Pool<S> {}

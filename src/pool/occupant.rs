@@ -1,0 +1,205 @@
+//! What the pool keeps in a slot: the manager, and the pool's own notes beside it.
+
+use super::core::{Core, Seat, SeatEnd, SeatSlot};
+use super::reason::{EndReason, LastEnd};
+use super::registry::UserRef;
+use crate::clock::Timestamp;
+use crate::manager::{ByteBudget, Glance, Owned, Session, Shared};
+use crate::slab::{Fate, Key, Resident, Vacated, thread_number};
+use crate::sync::{AtomicU64, Ordering};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{OnceLock, Weak};
+use std::task::Waker;
+
+/// The slab's resident: managers with an application state `S`.
+pub(super) struct Occupants<S: Session> {
+    /// Bytes that all outbound queues may hold together.
+    pub(super) budget: ByteBudget,
+    /// Rung when a slot becomes free, for those who wait for one.
+    bell: OnceLock<Weak<Core<S>>>,
+    session: PhantomData<fn() -> S>,
+}
+
+impl<S: Session> Occupants<S> {
+    pub(super) fn new(budget_bytes: usize) -> Self {
+        Self { budget: ByteBudget::new(budget_bytes), bell: OnceLock::new(), session: PhantomData }
+    }
+
+    pub(super) fn connect_bell(&self, core: Weak<Core<S>>) {
+        drop(self.bell.set(core));
+    }
+}
+
+/// Anyone may look: the manager's atomics, and the pool's notes.
+#[derive(Default)]
+pub(super) struct Public {
+    pub(super) manager: Glance,
+    pub(super) notes: Notes,
+}
+
+impl<S: Session> Resident for Occupants<S> {
+    type Glance = Public;
+    type Shared = Shared;
+    type Owned = Owned<S>;
+    type Residue = Residue;
+
+    fn clean(&self, vacated: Vacated<'_, Self>) -> (Fate, Residue) {
+        let Vacated { key, glance, shared, owned, is_winner, has_next_life } = vacated;
+        let cleaned = shared.clean(&glance.manager);
+        self.budget.give(thread_number(), cleaned.queued_bytes);
+        // The application's reset may be slow or panic: it never runs on a thread that only happened
+        // to hold the last pin.
+        let is_broken = if is_winner {
+            owned.reset_now().is_err()
+        } else {
+            owned.mark_dirty();
+            false
+        };
+        let (fate, orphan) = if is_broken || !has_next_life {
+            (Fate::Retire, glance.notes.claim_on(key))
+        } else {
+            (glance.notes.settle(), None)
+        };
+        (fate, Residue { waker: cleaned.waker, orphan })
+    }
+
+    fn freed(&self, residue: Residue) {
+        if let Some(waker) = residue.waker {
+            wake(waker);
+        }
+        if let Some(core) = self.bell.get().and_then(Weak::upgrade) {
+            if let Some(seat) = residue.orphan {
+                core.give_back(seat, SeatEnd::Expired);
+            }
+            core.place_freed();
+        }
+    }
+}
+
+/// What is left to do once a slot is free.
+pub(super) struct Residue {
+    waker: Option<Waker>,
+    /// A claim on a slot that was retired instead of being handed over.
+    orphan: Option<Seat>,
+}
+
+/// Foreign code, possibly inside another unwinding: a panic stays here.
+pub(super) fn wake(waker: Waker) {
+    drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+}
+
+/// The pool's notes on a slot. Written in sections of the occupant's user (or by the finaliser, who
+/// is alone), read by walks.
+#[derive(Default)]
+pub(super) struct Notes {
+    user_hash: AtomicU64,
+    user_serial: AtomicU64,
+    isolation_hash: AtomicU64,
+    /// Position in the user's member list.
+    place: AtomicU64,
+    /// When a reservation, or an heir's claim, is taken back; 0 while there is none.
+    deadline: AtomicU64,
+    /// Who inherits the slot when its occupant ends; 0 for nobody.
+    heir: AtomicU64,
+    last_end: AtomicU64,
+}
+
+/// A claim to inherit a slot. Never 0, never the same twice in a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heir(u64);
+
+impl Heir {
+    pub(super) fn new(number: u64) -> Self {
+        Self(number.max(1))
+    }
+}
+
+// Relaxed throughout, unless said otherwise: a section's lock, or the slot's header, orders these.
+impl Notes {
+    /// The slot was claimed for a user's reservation.
+    pub(super) fn reserved(&self, user: UserRef, deadline: Timestamp) {
+        self.user_hash.store(user.hash, Ordering::Relaxed);
+        self.user_serial.store(user.serial, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `is_overdue`, after which the user is read.
+        self.deadline.store(deadline.as_millis(), Ordering::Release);
+    }
+
+    /// The reservation became a lease.
+    pub(super) fn opened(&self, user: UserRef, isolation_hash: u64) {
+        self.user_hash.store(user.hash, Ordering::Relaxed);
+        self.user_serial.store(user.serial, Ordering::Relaxed);
+        self.isolation_hash.store(isolation_hash, Ordering::Relaxed);
+        self.deadline.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn user(&self) -> UserRef {
+        UserRef {
+            hash: self.user_hash.load(Ordering::Relaxed),
+            serial: self.user_serial.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn isolation_hash(&self) -> u64 {
+        self.isolation_hash.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.place.load(Ordering::Relaxed) as usize
+    }
+
+    pub(super) fn set_place(&self, place: usize) {
+        self.place.store(place as u64, Ordering::Relaxed);
+    }
+
+    /// Whether a reservation, or an heir's claim, is past its deadline.
+    pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
+        let deadline = self.deadline.load(Ordering::Acquire);
+        deadline != 0 && deadline <= now.as_millis()
+    }
+
+    pub(super) fn heir(&self) -> Option<Heir> {
+        match self.heir.load(Ordering::Relaxed) {
+            0 => None,
+            heir => Some(Heir(heir)),
+        }
+    }
+
+    /// The seat of the heir to a slot, if one is named.
+    pub(super) fn claim_on(&self, of: Key) -> Option<Seat> {
+        let (user, isolation_hash) = (self.user(), self.isolation_hash());
+        self.heir().map(|heir| Seat { user, isolation_hash, slot: SeatSlot::Heir { of, heir } })
+    }
+
+    /// Names an heir. In the user's section, with the occupant live and no heir yet.
+    pub(super) fn name_heir(&self, heir: Heir, deadline: Timestamp) {
+        self.heir.store(heir.0, Ordering::Relaxed);
+        self.deadline.store(deadline.as_millis(), Ordering::Release);
+    }
+
+    /// Takes an heir's claim back. `false`: the slot was handed over already, or the claim is gone.
+    pub(super) fn disinherit(&self, heir: Heir) -> bool {
+        // The deadline stays: the slot may be another's by the next instruction. Without an heir it
+        // means nothing to a live slot, and opening or vacating it clears it.
+        self.heir.compare_exchange(heir.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// The finaliser's decision: to the heir, whose deadline stands, or free for anyone.
+    fn settle(&self) -> Fate {
+        // AcqRel: against `disinherit`, exactly one of the two gets the claim.
+        if self.heir.swap(0, Ordering::AcqRel) != 0 {
+            return Fate::Heir;
+        }
+        self.deadline.store(0, Ordering::Relaxed);
+        Fate::Free
+    }
+
+    pub(super) fn ended(&self, key: Key, reason: EndReason) {
+        // Release: pairs with the Acquire in `last_end`.
+        self.last_end.store(LastEnd::new(key, reason).to_bits(), Ordering::Release);
+    }
+
+    pub(super) fn last_end(&self, key: Key) -> Option<EndReason> {
+        LastEnd::read(self.last_end.load(Ordering::Acquire), key)
+    }
+}

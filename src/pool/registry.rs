@@ -1,0 +1,216 @@
+//! Who has what: users with their counts and keys, and one isolation entry for each lease.
+//!
+//! Sharded by user. A shard is a lock around plain hash tables, and everything that begins or ends a
+//! user's reservation or lease happens in one section of that user's shard: header, links and counts
+//! together. So under the lock every key in a table is `Live`, pinning it succeeds, and the counts
+//! are exact. No section takes two shards, calls foreign code, or waits.
+
+use crate::id::UserId;
+use crate::slab::Key;
+use crate::sync::{Mutex, MutexGuard};
+use crossbeam_utils::CachePadded;
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, Hash};
+
+/// All shards.
+pub(super) struct Registry {
+    hasher: Hasher,
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+}
+
+#[cfg(not(pool_loom))]
+type Hasher = std::hash::RandomState;
+/// A model must do the same each time it runs.
+#[cfg(pool_loom)]
+type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
+/// Slots for each shard, so that a table of one shard grows by at most 64 KiB at a time.
+const SLOTS_PER_SHARD: usize = 256;
+const MIN_SHARDS: usize = if cfg!(pool_loom) { 1 } else { 16 };
+const MAX_SHARDS: usize = 1 << 16;
+
+/// Emptied member lists that a shard keeps for its next users, and how long each may be.
+const SPARE_LISTS: usize = 32;
+const SPARE_MEMBERS: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Shard {
+    users: HashTable<UserEntry>,
+    isolation: HashTable<IsolationEntry>,
+    limits: HashTable<LimitEntry>,
+    spare: Vec<Vec<Key>>,
+    next_serial: u64,
+}
+
+/// A user with at least one reservation or lease.
+pub(super) struct UserEntry {
+    hash: u64,
+    /// Unlike the hash, no two users of a shard ever share it.
+    pub(super) serial: u64,
+    user: UserId,
+    /// Reservations that hold a place in the quota.
+    pub(super) reserved: usize,
+    /// The user's live managers.
+    pub(super) members: Vec<Key>,
+}
+
+struct IsolationEntry {
+    hash: u64,
+    key: Key,
+}
+
+struct LimitEntry {
+    hash: u64,
+    user: UserId,
+    max_managers: usize,
+}
+
+/// Where a user's entry is: hash for the shard and the table, serial for certainty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UserRef {
+    pub(super) hash: u64,
+    pub(super) serial: u64,
+}
+
+/// What the tables hold, for the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) users: usize,
+    pub(super) reserved: usize,
+    pub(super) live: usize,
+    pub(super) isolation_keys: usize,
+}
+
+impl Registry {
+    pub(super) fn new(capacity: usize) -> Self {
+        let shards = (capacity / SLOTS_PER_SHARD).next_power_of_two().clamp(MIN_SHARDS, MAX_SHARDS);
+        Self {
+            hasher: Hasher::default(),
+            shards: std::iter::repeat_with(CachePadded::default).take(shards).collect(),
+        }
+    }
+
+    pub(super) fn hash(&self, value: &impl Hash) -> u64 {
+        self.hasher.hash_one(value)
+    }
+
+    /// The section of a user. Blocks while another thread is in it; sections are short.
+    #[inline]
+    pub(super) fn section(&self, user_hash: u64) -> MutexGuard<'_, Shard> {
+        // The tables go by the lowest and the highest bits, so the shard goes by those between.
+        self.shards[(user_hash >> 32) as usize & (self.shards.len() - 1)].lock()
+    }
+
+    /// Adds up the tables, one shard after the other.
+    pub(super) fn totals(&self) -> Totals {
+        self.shards.iter().fold(Totals::default(), |sum, shard| {
+            let shard = shard.lock();
+            Totals {
+                users: sum.users + shard.users.len(),
+                reserved: sum.reserved + shard.users.iter().map(|user| user.reserved).sum::<usize>(),
+                live: sum.live + shard.users.iter().map(|user| user.members.len()).sum::<usize>(),
+                isolation_keys: sum.isolation_keys + shard.isolation.len(),
+            }
+        })
+    }
+}
+
+impl Shard {
+    pub(super) fn user(&self, hash: u64, user: &UserId) -> Option<&UserEntry> {
+        self.users.find(hash, |entry| entry.hash == hash && entry.user == *user)
+    }
+
+    /// The user's entry, made if there is none. An entry without a place is to be [`Shard::leave`]d
+    /// before the section ends.
+    pub(super) fn enter(&mut self, hash: u64, user: &UserId) -> &mut UserEntry {
+        let Self { users, spare, next_serial, .. } = self;
+        let is_user = |entry: &UserEntry| entry.hash == hash && entry.user == *user;
+        users
+            .entry(hash, is_user, |entry| entry.hash)
+            .or_insert_with(|| {
+                *next_serial += 1;
+                let members = spare.pop().unwrap_or_default();
+                UserEntry { hash, serial: *next_serial, user: user.clone(), reserved: 0, members }
+            })
+            .into_mut()
+    }
+
+    /// The entry of a place that is held, and so exists.
+    pub(super) fn holder(&mut self, user: UserRef) -> Option<&mut UserEntry> {
+        self.users.find_mut(user.hash, |entry| entry.hash == user.hash && entry.serial == user.serial)
+    }
+
+    /// Forgets a user that has no place left.
+    pub(super) fn leave(&mut self, user: UserRef) {
+        let is_user = |entry: &UserEntry| entry.hash == user.hash && entry.serial == user.serial;
+        let Ok(occupied) = self.users.find_entry(user.hash, is_user) else { return };
+        if occupied.get().count() > 0 {
+            return;
+        }
+        let (entry, _) = occupied.remove();
+        let mut members = entry.members;
+        if self.spare.len() < SPARE_LISTS && members.capacity() <= SPARE_MEMBERS {
+            members.clear();
+            self.spare.push(members);
+        }
+    }
+
+    /// Turns a user's reservation into a lease, in both tables. Returns its place in the user's list.
+    pub(super) fn link(&mut self, user: UserRef, isolation_hash: u64, key: Key) -> Option<usize> {
+        self.isolation
+            .insert_unique(isolation_hash, IsolationEntry { hash: isolation_hash, key }, |entry| entry.hash);
+        let entry = self.holder(user)?;
+        entry.reserved -= 1;
+        entry.members.push(key);
+        Some(entry.members.len() - 1)
+    }
+
+    /// Takes a lease out of both tables. Returns the member that moved into its place, if any.
+    pub(super) fn unlink(
+        &mut self,
+        user: UserRef,
+        isolation_hash: u64,
+        key: Key,
+        place: usize,
+    ) -> Option<Key> {
+        if let Ok(entry) = self.isolation.find_entry(isolation_hash, |entry| entry.key == key) {
+            entry.remove();
+        }
+        let members = &mut self.holder(user)?.members;
+        if members.get(place) == Some(&key) {
+            members.swap_remove(place);
+        }
+        members.get(place).copied()
+    }
+
+    /// The keys under an isolation hash. Different pairs may share a hash: compare the ids as well.
+    pub(super) fn same_isolation_hash(&self, hash: u64) -> impl Iterator<Item = Key> {
+        self.isolation.iter_hash(hash).filter(move |entry| entry.hash == hash).map(|entry| entry.key)
+    }
+
+    pub(super) fn limit(&self, hash: u64, user: &UserId) -> Option<usize> {
+        let limit = self.limits.find(hash, |entry| entry.hash == hash && entry.user == *user);
+        limit.map(|entry| entry.max_managers)
+    }
+
+    pub(super) fn set_limit(&mut self, hash: u64, user: &UserId, max_managers: Option<usize>) {
+        if let Ok(entry) = self.limits.find_entry(hash, |entry| entry.hash == hash && entry.user == *user) {
+            entry.remove();
+        }
+        if let Some(max_managers) = max_managers {
+            let entry = LimitEntry { hash, user: user.clone(), max_managers };
+            self.limits.insert_unique(hash, entry, |entry| entry.hash);
+        }
+    }
+}
+
+impl UserEntry {
+    /// Places that the user holds.
+    pub(super) fn count(&self) -> usize {
+        self.reserved + self.members.len()
+    }
+
+    pub(super) fn as_ref(&self) -> UserRef {
+        UserRef { hash: self.hash, serial: self.serial }
+    }
+}

@@ -1,0 +1,165 @@
+//! Those who wait for a place, in the order in which they came.
+//!
+//! A freed place is not announced but handed over: whoever freed it reserves on behalf of the first
+//! waiter that can have it, so nobody overtakes. A waiter whose own user is full is passed over; a
+//! waiter that went away passes on what it was handed.
+
+use super::core::{Core, Places, Seat};
+use super::occupant::wake;
+use crate::error::ReserveError;
+use crate::id::UserExecutionContext;
+use crate::manager::Session;
+use crate::sync::{AtomicUsize, Mutex, Ordering, fence};
+use std::collections::BTreeMap;
+use std::task::Waker;
+
+/// The queue. Its lock is taken before a shard's, never after.
+pub(super) struct Waiting {
+    /// Waiters that have not been served.
+    unserved: AtomicUsize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    next: Ticket,
+    waiters: BTreeMap<Ticket, Waiter>,
+}
+
+/// A place in the queue.
+pub(super) type Ticket = u64;
+
+struct Waiter {
+    context: UserExecutionContext,
+    outcome: Option<Result<Seat, ReserveError>>,
+    waker: Waker,
+}
+
+/// What a look at one's place in the queue shows.
+pub(super) enum Turn {
+    Waiting(Ticket),
+    Served(Result<Seat, ReserveError>),
+}
+
+impl Waiting {
+    pub(super) fn new() -> Self {
+        Self { unserved: AtomicUsize::new(0), queue: Mutex::new(Queue::default()) }
+    }
+
+    /// Nobody waits. One load of a word that is written only when somebody comes or goes.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.unserved.load(Ordering::Relaxed) == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.unserved.load(Ordering::Relaxed)
+    }
+}
+
+impl<S: Session> Core<S> {
+    /// Reserves without overtaking anyone who waits for the same place.
+    pub(super) fn reserve_in_turn(&self, context: &UserExecutionContext) -> Result<Seat, ReserveError> {
+        if self.waiting.is_empty() {
+            return self.reserve(context, Places::Any);
+        }
+        let mut woken = Vec::new();
+        let mut queue = self.waiting.queue.lock();
+        let is_full = self.serve(&mut queue, &mut woken);
+        let places = if is_full { Places::Inherited } else { Places::Any };
+        let outcome = self.reserve(context, places);
+        drop(queue);
+        woken.into_iter().for_each(wake);
+        outcome
+    }
+
+    /// Gets in line. Served at once if there is a place.
+    pub(super) fn join_queue(&self, context: &UserExecutionContext, waker: &Waker) -> Turn {
+        let mut woken = Vec::new();
+        let mut queue = self.waiting.queue.lock();
+        let ticket = queue.next;
+        queue.next += 1;
+        let waiter = Waiter { context: context.clone(), outcome: None, waker: waker.clone() };
+        queue.waiters.insert(ticket, waiter);
+        self.waiting.unserved.fetch_add(1, Ordering::Relaxed);
+        // SeqCst fence: pairs with the one in `place_freed`, see there.
+        fence(Ordering::SeqCst);
+        if self.serve(&mut queue, &mut woken) {
+            // No free place, but perhaps a live connection of the same thread to take over.
+            self.serve_one(&mut queue, ticket, Places::Inherited);
+        }
+        let served = queue.take_served(ticket);
+        drop(queue);
+        woken.into_iter().for_each(wake);
+        Turn::of(ticket, served)
+    }
+
+    /// Has the ticket's turn come? If not, `waker` will be woken when it does.
+    pub(super) fn check_turn(&self, ticket: Ticket, waker: &Waker) -> Turn {
+        let mut queue = self.waiting.queue.lock();
+        let served = queue.take_served(ticket);
+        let replaced = queue.waiters.get_mut(&ticket).and_then(|waiter| {
+            let is_same = waiter.waker.will_wake(waker);
+            (!is_same).then(|| std::mem::replace(&mut waiter.waker, waker.clone()))
+        });
+        drop(queue);
+        drop(replaced); // foreign code
+        Turn::of(ticket, served)
+    }
+
+    /// Leaves the queue. Returns the seat that the waiter had been handed and never took.
+    pub(super) fn leave_queue(&self, ticket: Ticket) -> Option<Seat> {
+        let mut queue = self.waiting.queue.lock();
+        let waiter = queue.waiters.remove(&ticket)?;
+        if waiter.outcome.is_none() {
+            self.waiting.unserved.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop(queue);
+        waiter.outcome?.ok()
+    }
+
+    pub(super) fn serve_waiting(&self) {
+        let mut woken = Vec::new();
+        self.serve(&mut self.waiting.queue.lock(), &mut woken);
+        woken.into_iter().for_each(wake);
+    }
+
+    /// Hands free places to those who can have them, in order. `true`: the pool is full, and the
+    /// first who could not be served waits for it.
+    fn serve(&self, queue: &mut Queue, woken: &mut Vec<Waker>) -> bool {
+        for waiter in queue.waiters.values_mut().filter(|waiter| waiter.outcome.is_none()) {
+            match self.reserve(&waiter.context, Places::Any) {
+                Err(ReserveError::UserFull { .. }) => continue,
+                Err(ReserveError::PoolFull { .. }) => return true,
+                outcome => waiter.outcome = Some(outcome),
+            }
+            self.waiting.unserved.fetch_sub(1, Ordering::Relaxed);
+            woken.push(waiter.waker.clone());
+        }
+        false
+    }
+
+    fn serve_one(&self, queue: &mut Queue, ticket: Ticket, places: Places) {
+        let Some(waiter) = queue.waiters.get_mut(&ticket).filter(|waiter| waiter.outcome.is_none()) else {
+            return;
+        };
+        if let Ok(seat) = self.reserve(&waiter.context, places) {
+            waiter.outcome = Some(Ok(seat));
+            self.waiting.unserved.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Queue {
+    /// Takes a waiter out that has its outcome. To be dropped after the lock: its waker is foreign.
+    fn take_served(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let is_served = self.waiters.get(&ticket)?.outcome.is_some();
+        if is_served { self.waiters.remove(&ticket) } else { None }
+    }
+}
+
+impl Turn {
+    fn of(ticket: Ticket, served: Option<Waiter>) -> Self {
+        served.and_then(|waiter| waiter.outcome).map_or(Self::Waiting(ticket), Self::Served)
+    }
+}

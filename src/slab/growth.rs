@@ -1,0 +1,159 @@
+//! Memory comes and goes by pages: growing gives a frame its page, shrinking takes a page whose
+//! slots are all free. Both hold the growth lock, which no claim, pin or close touches.
+
+use super::header::{Header, State};
+use super::{PAGE, Resident, Slab};
+use crate::sync::{Ordering, epoch};
+use std::collections::BTreeSet;
+
+/// What the growth lock guards.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    /// Indices below this have been in use.
+    next_index: usize,
+    /// Frames whose page was taken out, lowest first.
+    paged_out: BTreeSet<usize>,
+}
+
+impl<R: Resident> Slab<R> {
+    /// Makes free slots: in the lowest frame that lost its page, else behind the last index. `true`:
+    /// there may be free slots now, look again. May block on the growth lock.
+    #[cold]
+    pub(crate) fn grow(&self) -> bool {
+        // A chunk doubles, so it is allocated before the lock is taken.
+        let next_frame = self.frames_end.load(Ordering::Relaxed);
+        if next_frame * PAGE < self.index_limit() {
+            self.directory.reach(next_frame);
+        }
+        let mut growth = self.growth.lock();
+        if let Some(number) = growth.paged_out.pop_first() {
+            self.populate(number, 0, growth.next_index.min((number + 1) * PAGE) - number * PAGE);
+            return true;
+        }
+        let first = growth.next_index;
+        let (number, end) = (first / PAGE, self.index_limit().min((first / PAGE + 1) * PAGE));
+        if first >= end {
+            return false;
+        }
+        if self.directory.frame(number).is_none() {
+            return true; // another thread grew into the next chunk's room; look again
+        }
+        growth.next_index = end;
+        self.populate(number, first % PAGE, end - number * PAGE);
+        // Release: pairs with the Acquire in `frames_in_use`.
+        self.frames_end.store(number + 1, Ordering::Release);
+        true
+    }
+
+    /// Whether [`Slab::grow`] would find room. Waits for a running shrink, which may be hiding slots.
+    pub(super) fn can_grow(&self) -> bool {
+        let growth = self.growth.lock();
+        !growth.paged_out.is_empty() || growth.next_index < self.index_limit()
+    }
+
+    /// Takes out pages all of whose slots are free, from the highest, as long as `spare` free slots
+    /// remain. Returns the number of slots whose memory went back. May block on the growth lock.
+    pub fn shrink(&self, spare: usize) -> usize {
+        let mut growth = self.growth.lock();
+        // Odd while slots may be hidden from a claimant's scan; see `claim_without_growth`.
+        self.shrinks.fetch_add(1, Ordering::AcqRel);
+        let census = self.census();
+        let mut free = census.free;
+        let mut taken = 0;
+        for number in (0..growth.next_index.div_ceil(PAGE)).rev() {
+            let slots = self.page_out(number, free.saturating_sub(spare));
+            if slots > 0 {
+                growth.paged_out.insert(number);
+                (free, taken) = (free.saturating_sub(slots), taken + slots);
+            }
+        }
+        self.shrinks.fetch_add(1, Ordering::AcqRel);
+        taken
+    }
+
+    /// Leaves a hint to every free slot. Hints in the magazine of a thread that went away, or that
+    /// serves too many slabs, are found again by this.
+    pub fn refresh_hints(&self) {
+        for (number, frame) in self.frames_in_use() {
+            let bits = (0..PAGE)
+                .filter(|&offset| frame.headers[offset].load().state() == State::Free)
+                .fold(0, |bits, offset| bits | 1 << offset);
+            if bits != 0 {
+                self.directory.leave(number, bits);
+            }
+        }
+    }
+
+    /// Turns the void slots `from..to` of a frame into free ones. The caller holds the growth lock.
+    fn populate(&self, number: usize, from: usize, to: usize) {
+        let Some(frame) = self.directory.frame(number) else { return };
+        if !frame.has_page() {
+            frame.install();
+        }
+        let mut hints = 0;
+        for offset in from..to {
+            let header = frame.headers[offset].load();
+            if header.state() == State::Void {
+                let generation = match header.generation() {
+                    0 => self.first_generation((number * PAGE + offset) as u32),
+                    used => used,
+                };
+                frame.headers[offset].vacate(Header::new(generation, State::Free));
+                hints |= 1 << offset;
+            }
+        }
+        self.directory.leave(number, hints);
+    }
+
+    /// All or nothing: every slot of the frame becomes void and the page goes, or none does, as also
+    /// when more than `most` slots are free. Returns the slots taken out. The caller holds the growth
+    /// lock.
+    fn page_out(&self, number: usize, most: usize) -> usize {
+        let Some(frame) = self.directory.frame(number) else { return 0 };
+        let headers = || frame.headers.iter().map(|cell| (cell, cell.load()));
+        let free = headers().filter(|(_, header)| header.state() == State::Free).count();
+        let is_in_use = headers().any(|(_, header)| header.state().is_occupied());
+        if !frame.has_page() || is_in_use || free > most {
+            return 0;
+        }
+        let mut voided = [None; PAGE];
+        let mut is_whole = true;
+        for ((cell, header), voided) in headers().zip(&mut voided) {
+            match header.state() {
+                State::Free if cfg!(fault = "shrink_without_claim") => {
+                    cell.vacate(Header::new(header.generation(), State::Void));
+                    *voided = Some(header.generation());
+                }
+                State::Free if cell.take_out(header.generation()) => *voided = Some(header.generation()),
+                State::Void | State::Dead => {}
+                _ => {
+                    is_whole = false; // claimed a moment ago
+                    break;
+                }
+            }
+        }
+        if is_whole {
+            let guard = epoch::pin();
+            let page = frame.uninstall();
+            // SAFETY: every slot is void, so no claim can succeed before `populate` installs another
+            // page; the claims were exclusive, so no pin, reservation or clean-up is running. What
+            // may still read the page is a walk, and it holds an epoch guard from before.
+            unsafe { guard.defer_unchecked(move || page.free()) };
+            return voided.iter().flatten().count();
+        }
+        let mut hints = 0;
+        for (offset, generation) in voided.iter().enumerate() {
+            if let Some(generation) = *generation {
+                frame.headers[offset].vacate(Header::new(generation, State::Free));
+                hints |= 1 << offset;
+            }
+        }
+        self.directory.leave(number, hints);
+        0
+    }
+
+    /// Indices that may be in use: the capacity, and one more for each slot that died.
+    fn index_limit(&self) -> usize {
+        (self.capacity + self.dead.load(Ordering::Acquire)).min(super::MAX_SLOTS)
+    }
+}

@@ -1,0 +1,107 @@
+//! The only door to atomics, locks and cells: `std` and `parking_lot` in a build, `loom` under
+//! `--cfg pool_loom` so that the models in `tests/loom` explore the very code that ships.
+
+#[cfg(not(pool_loom))]
+mod door {
+    pub(crate) use atomic_waker::AtomicWaker;
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+
+    /// `std::cell::UnsafeCell` in the shape of loom's, so that each access is bracketed.
+    #[derive(Debug, Default)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+#[cfg(pool_loom)]
+mod door {
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::Arc;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+
+    pub(crate) use loom::sync::MutexGuard;
+
+    /// `loom::sync::Mutex` with `parking_lot`'s signatures.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("a model does not panic under a lock")
+        }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().expect("a model does not panic under a lock")
+        }
+    }
+
+    /// `loom::future::AtomicWaker` with `atomic_waker`'s signatures.
+    #[derive(Debug, Default)]
+    pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
+
+    impl AtomicWaker {
+        pub(crate) fn register(&self, waker: &std::task::Waker) {
+            self.0.register_by_ref(waker);
+        }
+
+        pub(crate) fn wake(&self) {
+            self.0.wake();
+        }
+
+        pub(crate) fn take(&self) -> Option<std::task::Waker> {
+            self.0.take_waker()
+        }
+    }
+}
+
+pub(crate) use door::*;
+
+/// For statics, which outlive a model and so are not part of it.
+pub(crate) use std::sync::atomic::AtomicU64 as StaticAtomicU64;
+
+/// Epochs keep a value page alive while a walk reads it.
+#[cfg(not(pool_loom))]
+pub(crate) mod epoch {
+    pub(crate) use crossbeam_epoch::pin;
+}
+
+/// Stand-in: a retired page is never freed inside a model. What the models check is who may take a
+/// page out, not when its memory goes.
+#[cfg(pool_loom)]
+pub(crate) mod epoch {
+    #[derive(Debug)]
+    pub(crate) struct Guard;
+
+    pub(crate) fn pin() -> Guard {
+        Guard
+    }
+
+    impl Guard {
+        // The real one is unsafe as well; callers stay the same.
+        #[allow(unsafe_code)]
+        pub(crate) unsafe fn defer_unchecked<F: FnOnce() -> R, R>(&self, f: F) {
+            std::mem::forget(f);
+        }
+    }
+}
+pub(crate) use parking_lot::Mutex as StaticMutex;
