@@ -2,7 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::manager::InvalidTransition;
-use crate::pool::Revoked;
+use crate::reason::Revoked;
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;

@@ -8,9 +8,16 @@ pub mod error;
 pub mod id;
 pub mod manager;
 pub mod pool;
+pub mod reason;
 #[allow(unsafe_code)] // the one room that has any
 pub mod slab;
+#[cfg(feature = "serve")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serve")))]
+pub mod serve;
 mod sync;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 
 pub use clock::{Clock, ManualClock, Timestamp};
 pub use config::{Config, ConfigError, DuplicatePolicy, Environment};
@@ -21,7 +28,16 @@ pub use manager::{
     SendOutcome, Session,
 };
 pub use pool::{
-    EndReason, Lease, Ledger, ManagerSnapshot, Pool, PoolBuilder, PoolSnapshot, Refusals, Reservation,
-    ReserveWait, Revoked, SendReport, Tally, Verdict,
+    Lease, Ledger, ManagerLease, ManagerPool, ManagerReservation, ManagerSnapshot, Pool, PoolBuilder, PoolSnapshot, Refusals, Reservation, ReserveWait,
+    SendReport, Tally, Verdict,
 };
+pub use reason::{EndReason, Revoked};
+#[cfg(feature = "serve")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serve")))]
+pub use serve::{Application, CloseReport, Connection, HandlerError, Received, drain, serve};
 pub use slab::Key as ManagerKey;
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/MIGRATING.md")]
+mod migrating {}

@@ -6,7 +6,7 @@ mod door {
     pub(crate) use atomic_waker::AtomicWaker;
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
     /// `std::cell::UnsafeCell` in the shape of loom's, so that each access is bracketed.
     #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ mod door {
 mod door {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
     pub(crate) use loom::sync::MutexGuard;
 

@@ -49,6 +49,8 @@ pub use state::{InvalidTransition, ManagerState};
 
 pub(crate) use budget::ByteBudget;
 pub(crate) use glance::Glance;
+#[cfg(feature = "serve")]
+pub(crate) use session::contain;
 pub(crate) use session::{Owned, StateBroken};
 
 use crate::clock::Timestamp;

@@ -139,7 +139,7 @@ pub(super) fn discard<T>(value: T) {
 /// Runs foreign code; `None` if it panicked.
 ///
 /// Unwind safety is the caller's: whatever the code was working on is discarded after a panic.
-fn contain<R>(code: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn contain<R>(code: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(value) => Some(value),
         Err(panic) => {

@@ -112,11 +112,18 @@ impl<S: Session> PoolBuilder<S> {
     /// where the live pool of this name was built.
     #[track_caller]
     pub fn build(self) -> Result<Pool<S>, BuildError> {
-        self.config.validate()?;
-        let name = PoolName::take(self.name, Location::caller())?;
-        let core = Arc::new(Core::new(name, self.clock, self.config));
+        let (name, clock, config) = self.into_parts()?;
+        let core = Arc::new(Core::new(name, clock, config));
         core.slab.resident().connect_bell(Arc::downgrade(&core));
         Ok(Pool { handle: Handle::new(core) })
+    }
+
+    /// What a pool, or its double, is made of.
+    #[track_caller]
+    pub(crate) fn into_parts(self) -> Result<(PoolName, Clock, Config), BuildError> {
+        self.config.validate()?;
+        let name = PoolName::take(self.name, Location::caller())?;
+        Ok((name, self.clock, self.config))
     }
 }
 
@@ -124,7 +131,7 @@ impl<S: Session> PoolBuilder<S> {
 static NAMES: StaticMutex<BTreeMap<String, &'static Location<'static>>> = StaticMutex::new(BTreeMap::new());
 
 /// A name that no other live pool has.
-pub(super) struct PoolName(String);
+pub(crate) struct PoolName(String);
 
 impl PoolName {
     fn take(name: String, place: &'static Location<'static>) -> Result<Self, BuildError> {
@@ -136,7 +143,7 @@ impl PoolName {
         Ok(Self(name))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -5,16 +5,17 @@
 //! other half.
 
 use super::builder::PoolName;
+#[cfg(feature = "serve")]
+use super::keeping::Keeping;
 use super::ledger::Books;
 use super::occupant::{Heir, Notes, Occupants, Public};
-use super::reason::EndReason;
 use super::registry::{Registry, Shard, UserRef};
-use super::waiting::Waiting;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DuplicatePolicy};
 use crate::error::{OpenError, ReserveError};
 use crate::id::UserExecutionContext;
 use crate::manager::{PooledWebSocketManager, Session, StateBroken};
+use crate::reason::EndReason;
 use crate::slab::{Closing, Key, Options, Owner, Shortage, Slab, Starting, State};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_utils::Backoff;
@@ -28,11 +29,10 @@ pub(super) struct Core<S: Session> {
     pub(super) slab: Slab<Occupants<S>>,
     pub(super) registry: Registry,
     pub(super) books: Books,
-    pub(super) waiting: Waiting,
     pub(super) is_draining: AtomicBool,
     pub(super) last_expiry: AtomicU64,
-    /// Somebody calls `maintain` and `wake_due` regularly.
-    pub(super) has_keeper: AtomicBool,
+    #[cfg(feature = "serve")]
+    pub(super) keeping: Keeping,
     heirs: AtomicU64,
 }
 
@@ -91,10 +91,10 @@ impl<S: Session> Core<S> {
             slab: Slab::new(occupants, Options::with_capacity(config.capacity)),
             registry: Registry::new(config.capacity),
             books: Books::new(),
-            waiting: Waiting::new(),
             is_draining: AtomicBool::new(false),
             last_expiry: AtomicU64::new(0),
-            has_keeper: AtomicBool::new(false),
+            #[cfg(feature = "serve")]
+            keeping: Keeping::new(),
             heirs: AtomicU64::new(1),
             name,
             clock,
@@ -262,36 +262,47 @@ impl<S: Session> Core<S> {
         if let Some(ended) = ended {
             self.finish(ended); // without pins the slot is handed over before this returns
         }
-        let next = self.slab.next_life(of);
         let backoff = Backoff::new();
         let mut turns = 0;
-        // Ends: after some turns the claim is withdrawn; if the finaliser has it by then, it is about
-        // to write the header that ends the loop.
+        // Ends: after some turns the claim is withdrawn, or given up to its deadline.
         loop {
             let state = self.slab.state(of);
-            if let Some(next) = next.filter(|&next| self.slab.state(next) == Some(State::Reserved)) {
-                return Ok(next);
+            if let Some(own) = self.inherited(of, heir) {
+                return Ok(own);
             }
-            if !self.has_heir(of, heir) && state != Some(State::Closing) {
+            // A closing slot without the claim: the finaliser has it and is about to write the header,
+            // or it has expired while the slot is still being read.
+            if !self.has_heir(of, heir) && (state != Some(State::Closing) || turns > HANDOVER_TURNS) {
                 return Err(OpenError::Expired);
             }
             let mut shard = self.registry.section(user.hash);
-            let spare = if self.has_heir(of, heir) { self.slab.claim_in_place().ok() } else { None };
-            if let Some(key) = spare {
+            let has_claim = self.has_heir(of, heir);
+            let spare = if has_claim { self.slab.claim_in_place() } else { Err(Shortage::Full) };
+            if spare == Err(Shortage::Grow) {
+                drop(shard);
+                self.slab.grow();
+                continue;
+            }
+            if let Ok(key) = spare
+                && self.disinherit(of, heir)
+            {
+                // The other slot will be free for anyone. A deadline only now: before, nobody counts it.
                 let deadline = self.clock.now().after(self.config.reservation_deadline);
                 self.notes(key, |notes| notes.reserved(user, deadline));
-                if self.disinherit(of, heir) {
-                    return Ok(key); // the other slot will be free for anyone
-                }
+                return Ok(key);
             }
             turns += 1;
             if turns > HANDOVER_TURNS && self.disinherit(of, heir) {
                 self.unreserve(&mut shard, user, SeatEnd::GivenBack);
+                drop(shard);
+                self.place_freed();
                 return Err(OpenError::Busy);
             }
+            // Handed over this instant after all: the spare one is not needed. It leaves the account
+            // with the section, and is cleaned after it.
+            let unneeded = spare.map(|key| self.slab.abort(key));
             drop(shard);
-            // Handed over this instant after all: the spare one is not needed.
-            drop(spare.map(|key| self.slab.abort(key)));
+            drop(unneeded);
             backoff.snooze();
         }
     }
@@ -300,9 +311,9 @@ impl<S: Session> Core<S> {
     pub(super) fn give_back(&self, seat: Seat, how: SeatEnd) -> bool {
         let Seat { user, slot, .. } = seat;
         let backoff = Backoff::new();
-        // Ends: a turn that decides nothing saw the finaliser between taking the claim and writing
-        // the header.
-        loop {
+        // A turn that decides nothing saw a closing slot without the claim: see `take_over`. What is
+        // handed over after the last turn is taken back at its deadline.
+        for _ in 0..=HANDOVER_TURNS {
             let mut shard = self.registry.section(user.hash);
             let own = match slot {
                 SeatSlot::Reserved(key) => Some(key),
@@ -322,7 +333,7 @@ impl<S: Session> Core<S> {
                         backoff.snooze();
                         continue;
                     }
-                    self.slab.next_life(of)
+                    self.inherited(of, heir)
                 }
             };
             let Some(closing) = own.and_then(|key| self.slab.abort(key).ok()) else { return false };
@@ -331,6 +342,7 @@ impl<S: Session> Core<S> {
             drop(closing);
             return true;
         }
+        false
     }
 
     /// A started slot whose state is beyond repair goes out of use, and its seat with it.
@@ -382,6 +394,14 @@ impl<S: Session> Core<S> {
 
     pub(super) fn isolation_hash(&self, context: &UserExecutionContext) -> u64 {
         self.registry.hash(&(context.user_id(), context.thread_id()))
+    }
+
+    /// The reserved slot that a claim became, if that was not withdrawn before: else the same slot may
+    /// be reserved by somebody else by now.
+    fn inherited(&self, of: Key, heir: Heir) -> Option<Key> {
+        let next = self.slab.next_life(of)?;
+        let is_reserved = self.slab.state(next) == Some(State::Reserved);
+        (is_reserved && self.notes(next, |notes| notes.was_handed_to(heir))?).then_some(next)
     }
 
     fn has_heir(&self, of: Key, heir: Heir) -> bool {

@@ -2,13 +2,13 @@
 
 use super::core::{Core, Ended, Seat, SeatEnd, SeatSlot};
 use super::occupant::wake;
-use super::reason::{EndReason, Revoked};
 use super::registry::{Shard, UserRef};
 use crate::clock::Timestamp;
 use crate::error::Late;
 use crate::manager::{PooledWebSocketManager, Session};
+use crate::reason::{EndReason, Revoked};
 use crate::slab::{Cursor, Key, Stale, State};
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 use std::time::Duration;
 
 /// Slots that an expiry visits under one epoch guard.
@@ -16,6 +16,9 @@ const EXPIRY_BATCH: usize = 4_096;
 
 /// A refusal looks for forgotten reservations first, but not more often than this.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Free slots that maintenance leaves in memory beyond the share that it leaves.
+const SPARE_SLOTS: usize = 256;
 
 impl<S: Session> Core<S> {
     /// Ends a lease whose user is known. Exactly one caller per life gets `Ok`.
@@ -82,9 +85,12 @@ impl<S: Session> Core<S> {
         if let Some(waker) = ended.value(|_, shared| shared.waker.take()) {
             wake(waker);
         }
+        let key = ended.key();
         drop(ended);
-        // The count is free although a pin may still hold the slot.
-        self.place_freed();
+        // A vacated slot has rung for itself. While a pin holds it, the user's count is free already.
+        if self.slab.state(key) == Some(State::Closing) {
+            self.place_freed();
+        }
     }
 
     /// Why a lease is over, as far as that is still known.
@@ -129,6 +135,16 @@ impl<S: Session> Core<S> {
         }
     }
 
+    /// See [`super::Pool::maintain`].
+    pub(super) fn maintain(&self) -> usize {
+        let expired = self.expire(self.clock.now());
+        // Room for a quarter more than is in use stays, so that a breathing load does not thrash.
+        self.slab.shrink(self.slab.occupied() / 4 + SPARE_SLOTS);
+        self.slab.refresh_hints();
+        self.place_freed();
+        expired
+    }
+
     /// [`Core::expire`], unless that has just been done.
     pub(super) fn expire_if_due(&self) -> usize {
         let now = self.clock.now();
@@ -141,10 +157,7 @@ impl<S: Session> Core<S> {
 
     /// A slot or a user's place has become free: whoever waits for it gets it.
     pub(super) fn place_freed(&self) {
-        // SeqCst fence: pairs with the one in `Waiting::join`. Either the waiter, looking after its
-        // own fence, finds the place; or we, looking after ours, find the waiter.
-        fence(Ordering::SeqCst);
-        if !self.waiting.is_empty() {
+        if self.waiting().is_awaited() {
             self.serve_waiting();
         }
     }

@@ -4,10 +4,11 @@
 use super::core::Opened;
 use super::handle::Handle;
 use super::occupant::Public;
-use super::reason::{EndReason, Revoked};
 use super::registry::UserRef;
 use crate::error::{Late, TransitionError};
+use crate::id::UserExecutionContext;
 use crate::manager::{InvalidTransition, Message, PooledWebSocketManager, SendOutcome, Session, Shared};
+use crate::reason::{EndReason, Revoked};
 use crate::slab::{Key, Owner, Stale, thread_number};
 use std::fmt;
 use std::task::{Context, Poll};
@@ -23,9 +24,9 @@ pub struct Lease<S: Session = ()> {
 }
 
 impl<S: Session> Lease<S> {
-    pub(super) fn new(handle: Handle<S>, opened: Opened) -> Self {
+    pub(super) fn new(handle: Handle<S>, opened: Opened, context: UserExecutionContext) -> Self {
         let Opened { owner, user } = opened;
-        Self { tie: Tie { handle, user, key: owner.key() }, owner }
+        Self { tie: Tie { handle, user, key: owner.key(), context }, owner }
     }
 
     /// The manager's key: what others need to send to it, or to evict it.
@@ -139,6 +140,11 @@ impl<S: Session> Lease<S> {
         (!self.is_live()).then(|| self.tie.why())
     }
 
+    #[cfg(feature = "serve")]
+    pub(crate) fn tie(&self) -> &Tie<S> {
+        &self.tie
+    }
+
     /// What a driver needs, and what the application needs, to use the lease side by side.
     pub(crate) fn parts(&mut self) -> (&Tie<S>, &mut Owner) {
         (&self.tie, &mut self.owner)
@@ -156,6 +162,7 @@ impl<S: Session> fmt::Debug for Lease<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
             .field("key", &self.key())
+            .field("isolation_key", &self.tie.context.isolation_key())
             .field("is_live", &self.is_live())
             .finish_non_exhaustive()
     }
@@ -163,9 +170,10 @@ impl<S: Session> fmt::Debug for Lease<S> {
 
 /// A lease's connection to the pool, without the right to the application's state.
 pub(crate) struct Tie<S: Session> {
-    handle: Handle<S>,
+    pub(super) handle: Handle<S>,
     user: UserRef,
-    key: Key,
+    pub(super) key: Key,
+    pub(super) context: UserExecutionContext,
 }
 
 impl<S: Session> Tie<S> {

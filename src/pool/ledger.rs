@@ -2,10 +2,10 @@
 //! that have to agree on the difference.
 
 use super::core::{Core, SeatEnd};
-use super::reason::EndReason;
 use super::registry::Totals;
 use crate::error::ReserveError;
 use crate::manager::Session;
+use crate::reason::EndReason;
 use crate::slab::{Cells, Cursor, Key, State};
 use std::collections::BTreeMap;
 
@@ -190,18 +190,18 @@ impl<S: Session> Core<S> {
     /// Reads the account until two looks in a row are equal. Visits every slot and every user.
     pub(super) fn ledger(&self) -> Ledger {
         let mut ledger = self.read_ledger();
+        let mut is_standing = false;
         for _ in 0..TURNS {
-            if ledger.verdict == Verdict::Balanced {
-                break;
+            if ledger.balanced || (is_standing && ledger.verdict == Verdict::Unbalanced) {
+                return ledger;
             }
             std::thread::yield_now();
             let again = self.read_ledger();
-            // A difference counts only if it stands still.
-            let is_standing = again == ledger;
+            is_standing = again == ledger;
             ledger = again;
-            if is_standing && ledger.verdict == Verdict::Unbalanced && ledger.closing == 0 {
-                break;
-            }
+        }
+        if !is_standing && ledger.verdict == Verdict::Unbalanced {
+            ledger.verdict = Verdict::Busy; // a difference counts only if it stands still
         }
         ledger
     }
@@ -218,6 +218,8 @@ impl<S: Session> Core<S> {
         let reserved = difference(tally.reserved, tally.opened + tally.given_back + tally.expired);
         let verdict = match is_quiet {
             true if agree(leases, reserved, tables, headers) => Verdict::Balanced,
+            // A closing slot may be on its way to an heir who is counted already.
+            true if is_handover(reserved, headers) => Verdict::Busy,
             true => Verdict::Unbalanced,
             false => Verdict::Busy,
         };
@@ -256,4 +258,8 @@ fn agree(leases: usize, reserved: usize, tables: Totals, headers: Headers) -> bo
         && leases == tables.isolation_keys
         && reserved == tables.reserved
         && reserved == headers.reserved
+}
+
+fn is_handover(reserved: usize, headers: Headers) -> bool {
+    headers.reserved < reserved && reserved <= headers.reserved + headers.closing
 }

@@ -11,30 +11,37 @@ mod builder;
 mod core;
 mod ending;
 mod handle;
+#[cfg(feature = "serve")]
+mod keeping;
 mod lease;
 mod ledger;
 mod occupant;
-mod reason;
 mod registry;
 mod reservation;
 mod send;
 mod snapshot;
+mod verbs;
 mod waiting;
 
 pub use builder::PoolBuilder;
+#[cfg(feature = "serve")]
+pub(crate) use keeping::Keeper;
+#[cfg(feature = "testing")]
+pub(crate) use builder::PoolName;
 pub use lease::Lease;
 pub(crate) use lease::Tie;
 pub use ledger::{Ledger, Refusals, Tally, Verdict};
-pub use reason::{EndReason, Revoked};
 pub use reservation::{Reservation, ReserveWait};
 pub use send::SendReport;
 pub use snapshot::{ManagerSnapshot, PoolSnapshot};
+pub use verbs::{ManagerLease, ManagerPool, ManagerReservation};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Late, ReserveError};
 use crate::id::{UserExecutionContext, UserId};
 use crate::manager::{PooledWebSocketManager, Session};
+use crate::reason::EndReason;
 use crate::slab::Key;
 use crate::sync::Ordering;
 use handle::Handle;
@@ -174,19 +181,14 @@ impl<S: Session> Pool<S> {
     pub fn set_user_limit(&self, user: &UserId, max_managers: Option<usize>) {
         let hash = self.handle.registry.hash(user);
         self.handle.registry.section(hash).set_limit(hash, user, max_managers);
+        self.handle.place_freed(); // a raised limit is a place for whoever waits for it
     }
 
     /// Takes back what was forgotten: reservations past their deadline; gives pages of free slots
     /// back to the allocator; finds free slots that no thread remembers. Returns the number of
     /// reservations taken back. To be called every second or so; `serve` does.
     pub fn maintain(&self) -> usize {
-        let core = &*self.handle;
-        let expired = core.expire(core.clock.now());
-        // Room for a quarter more than is in use stays, so that a breathing load does not thrash.
-        core.slab.shrink(core.slab.occupied() / 4 + SPARE_SLOTS);
-        core.slab.refresh_hints();
-        core.place_freed();
-        expired
+        self.handle.maintain()
     }
 
     /// Takes no new connections from now on. Those who wait for a place are refused.
@@ -212,9 +214,6 @@ impl<S: Session> Pool<S> {
         Self { handle: self.handle.leak() }
     }
 }
-
-/// Free slots that maintenance leaves in memory beyond the share that it leaves.
-const SPARE_SLOTS: usize = 256;
 
 impl<S: Session> Clone for Pool<S> {
     fn clone(&self) -> Self {

@@ -1,10 +1,11 @@
 //! What the pool keeps in a slot: the manager, and the pool's own notes beside it.
 
 use super::core::{Core, Seat, SeatEnd, SeatSlot};
-use super::reason::{EndReason, LastEnd};
 use super::registry::UserRef;
+use super::waiting::Waiting;
 use crate::clock::Timestamp;
 use crate::manager::{ByteBudget, Glance, Owned, Session, Shared};
+use crate::reason::EndReason;
 use crate::slab::{Fate, Key, Resident, Vacated, thread_number};
 use crate::sync::{AtomicU64, Ordering};
 use std::marker::PhantomData;
@@ -16,6 +17,8 @@ use std::task::Waker;
 pub(super) struct Occupants<S: Session> {
     /// Bytes that all outbound queues may hold together.
     pub(super) budget: ByteBudget,
+    /// Those who wait for a slot.
+    pub(super) waiting: Waiting,
     /// Rung when a slot becomes free, for those who wait for one.
     bell: OnceLock<Weak<Core<S>>>,
     session: PhantomData<fn() -> S>,
@@ -23,7 +26,18 @@ pub(super) struct Occupants<S: Session> {
 
 impl<S: Session> Occupants<S> {
     pub(super) fn new(budget_bytes: usize) -> Self {
-        Self { budget: ByteBudget::new(budget_bytes), bell: OnceLock::new(), session: PhantomData }
+        Self {
+            budget: ByteBudget::new(budget_bytes),
+            waiting: Waiting::new(),
+            bell: OnceLock::new(),
+            session: PhantomData,
+        }
+    }
+
+    /// The core, for those who must not keep it.
+    #[cfg(feature = "serve")]
+    pub(super) fn core(&self) -> Option<&Weak<Core<S>>> {
+        self.bell.get()
     }
 
     pub(super) fn connect_bell(&self, core: Weak<Core<S>>) {
@@ -68,11 +82,15 @@ impl<S: Session> Resident for Occupants<S> {
         if let Some(waker) = residue.waker {
             wake(waker);
         }
+        // The core's count is a line that all threads share: touched only for somebody who waits.
+        if residue.orphan.is_none() && !self.waiting.is_awaited() {
+            return;
+        }
         if let Some(core) = self.bell.get().and_then(Weak::upgrade) {
             if let Some(seat) = residue.orphan {
                 core.give_back(seat, SeatEnd::Expired);
             }
-            core.place_freed();
+            core.serve_waiting();
         }
     }
 }
@@ -102,6 +120,9 @@ pub(super) struct Notes {
     deadline: AtomicU64,
     /// Who inherits the slot when its occupant ends; 0 for nobody.
     heir: AtomicU64,
+    /// The last heir that the slot was handed to: a claim that was withdrawn in time is not this one,
+    /// and has no right to the slot's next life.
+    handed_to: AtomicU64,
     last_end: AtomicU64,
 }
 
@@ -187,11 +208,19 @@ impl Notes {
     /// The finaliser's decision: to the heir, whose deadline stands, or free for anyone.
     fn settle(&self) -> Fate {
         // AcqRel: against `disinherit`, exactly one of the two gets the claim.
-        if self.heir.swap(0, Ordering::AcqRel) != 0 {
+        let heir = self.heir.swap(0, Ordering::AcqRel);
+        if heir != 0 {
+            // Relaxed: published with the header that makes the slot `Reserved`.
+            self.handed_to.store(heir, Ordering::Relaxed);
             return Fate::Heir;
         }
         self.deadline.store(0, Ordering::Relaxed);
         Fate::Free
+    }
+
+    /// Whether the slot went to this heir. To be asked after its `Reserved` header was seen.
+    pub(super) fn was_handed_to(&self, heir: Heir) -> bool {
+        self.handed_to.load(Ordering::Relaxed) == heir.0
     }
 
     pub(super) fn ended(&self, key: Key, reason: EndReason) {
@@ -201,5 +230,38 @@ impl Notes {
 
     pub(super) fn last_end(&self, key: Key) -> Option<EndReason> {
         LastEnd::read(self.last_end.load(Ordering::Acquire), key)
+    }
+}
+
+/// The last-end word of a slot: generation 32 · unused 24 · reason 8. It tells the owner of that
+/// generation why it was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LastEnd(u64);
+
+impl LastEnd {
+    fn new(key: Key, reason: EndReason) -> Self {
+        Self(u64::from(key.generation()) << 32 | reason as u64)
+    }
+
+    fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The reason, if the word speaks of this life.
+    fn read(bits: u64, key: Key) -> Option<EndReason> {
+        (bits >> 32 == u64::from(key.generation())).then(|| EndReason::from_number(bits as u8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_end_word_speaks_only_of_its_own_life() {
+        let key = Key::from_bits(5 << 32 | 77);
+        let word = LastEnd::new(key, EndReason::Takeover).to_bits();
+        assert_eq!(LastEnd::read(word, key), Some(EndReason::Takeover));
+        assert_eq!(LastEnd::read(word, Key::from_bits(5 << 32 | 78)), None);
     }
 }

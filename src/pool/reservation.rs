@@ -48,7 +48,7 @@ impl<S: Session> Reservation<S> {
     pub fn open(mut self) -> Result<Lease<S>, OpenError> {
         let seat = self.seat.take().ok_or(OpenError::Expired)?;
         let opened = self.handle.open(seat, &self.context, self.made_at)?;
-        Ok(Lease::new(self.handle.clone(), opened))
+        Ok(Lease::new(self.handle.clone(), opened, self.context.clone()))
     }
 }
 

@@ -37,7 +37,7 @@ impl SendReport {
         self.queued > 0 && self.queued == self.addressed()
     }
 
-    fn count(&mut self, outcome: &SendOutcome) {
+    pub(crate) fn count(&mut self, outcome: &SendOutcome) {
         *match outcome {
             SendOutcome::Queued => &mut self.queued,
             SendOutcome::Dropped => &mut self.dropped,

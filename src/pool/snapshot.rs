@@ -2,7 +2,8 @@
 
 use super::Pool;
 use super::ledger::{Ledger, Refusals};
-use crate::manager::{ManagerState, Session};
+use crate::clock::Timestamp;
+use crate::manager::{ManagerState, PooledWebSocketManager, Session};
 use crate::slab::{Cursor, Key, State};
 
 /// The pool's figures at a moment. They are read one after the other while connections come and go;
@@ -72,6 +73,26 @@ pub struct ManagerSnapshot {
     pub made_at: String,
 }
 
+impl ManagerSnapshot {
+    pub(crate) fn of(key: Key, manager: &PooledWebSocketManager<'_>, now: Timestamp) -> Self {
+        Self {
+            key: key.to_string(),
+            user_id: manager.user_id().to_string(),
+            thread_id: manager.thread_id().to_string(),
+            run_id: manager.context().run_id().to_string(),
+            state: manager.state(),
+            age_ms: now.since(manager.opened_at()).as_millis() as u64,
+            idle_ms: manager.idle(now).as_millis() as u64,
+            messages_in: manager.messages_in(),
+            messages_out: manager.messages_out(),
+            bytes_in: manager.bytes_in(),
+            bytes_out: manager.bytes_out(),
+            queued: manager.queued(),
+            made_at: manager.made_at().to_string(),
+        }
+    }
+}
+
 /// Slots that a listing looks at under one epoch guard.
 const BATCH: usize = 1_024;
 
@@ -89,7 +110,7 @@ impl<S: Session> Pool<S> {
             reserved: ledger.reserved,
             closing: ledger.closing,
             free: capacity.saturating_sub(ledger.occupied_slots + ledger.quarantined),
-            waiting: core.waiting.len(),
+            waiting: core.waiting().len(),
             refused: core.books.refusals(),
             mismatches: core.books.mismatches(),
             outbound_bytes: core.slab.resident().budget.taken(),
@@ -113,21 +134,7 @@ impl<S: Session> Pool<S> {
             };
             let has_more = core.slab.walk(&mut cursor, BATCH, |_| (), live);
             let figures = keys.into_iter().filter_map(|key| {
-                core.look(key, |manager| ManagerSnapshot {
-                    key: key.to_string(),
-                    user_id: manager.user_id().to_string(),
-                    thread_id: manager.thread_id().to_string(),
-                    run_id: manager.context().run_id().to_string(),
-                    state: manager.state(),
-                    age_ms: now.since(manager.opened_at()).as_millis() as u64,
-                    idle_ms: manager.idle(now).as_millis() as u64,
-                    messages_in: manager.messages_in(),
-                    messages_out: manager.messages_out(),
-                    bytes_in: manager.bytes_in(),
-                    bytes_out: manager.bytes_out(),
-                    queued: manager.queued(),
-                    made_at: manager.made_at().to_string(),
-                })
+                core.look(key, |manager| ManagerSnapshot::of(key, manager, now))
             });
             listed.extend(figures.take(limit - listed.len()));
             if !has_more || listed.len() == limit {

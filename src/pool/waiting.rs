@@ -13,7 +13,8 @@ use crate::sync::{AtomicUsize, Mutex, Ordering, fence};
 use std::collections::BTreeMap;
 use std::task::Waker;
 
-/// The queue. Its lock is taken before a shard's, never after.
+/// The queue. Its lock is taken before a shard's, never after. It lives with the slab's resident,
+/// which rings it for each freed slot.
 pub(super) struct Waiting {
     /// Waiters that have not been served.
     unserved: AtomicUsize,
@@ -48,8 +49,17 @@ impl Waiting {
 
     /// Nobody waits. One load of a word that is written only when somebody comes or goes.
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.unserved.load(Ordering::Relaxed) == 0
+    }
+
+    /// A place has just become free: is there somebody to serve?
+    #[inline]
+    pub(super) fn is_awaited(&self) -> bool {
+        // SeqCst fence: pairs with the one in `join_queue`. Either the waiter, looking after its own
+        // fence, finds the place; or we, looking after ours, find the waiter.
+        fence(Ordering::SeqCst);
+        !self.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -58,13 +68,17 @@ impl Waiting {
 }
 
 impl<S: Session> Core<S> {
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.slab.resident().waiting
+    }
+
     /// Reserves without overtaking anyone who waits for the same place.
     pub(super) fn reserve_in_turn(&self, context: &UserExecutionContext) -> Result<Seat, ReserveError> {
-        if self.waiting.is_empty() {
+        if self.waiting().is_empty() {
             return self.reserve(context, Places::Any);
         }
         let mut woken = Vec::new();
-        let mut queue = self.waiting.queue.lock();
+        let mut queue = self.waiting().queue.lock();
         let is_full = self.serve(&mut queue, &mut woken);
         let places = if is_full { Places::Inherited } else { Places::Any };
         let outcome = self.reserve(context, places);
@@ -76,13 +90,13 @@ impl<S: Session> Core<S> {
     /// Gets in line. Served at once if there is a place.
     pub(super) fn join_queue(&self, context: &UserExecutionContext, waker: &Waker) -> Turn {
         let mut woken = Vec::new();
-        let mut queue = self.waiting.queue.lock();
+        let mut queue = self.waiting().queue.lock();
         let ticket = queue.next;
         queue.next += 1;
         let waiter = Waiter { context: context.clone(), outcome: None, waker: waker.clone() };
         queue.waiters.insert(ticket, waiter);
-        self.waiting.unserved.fetch_add(1, Ordering::Relaxed);
-        // SeqCst fence: pairs with the one in `place_freed`, see there.
+        self.waiting().unserved.fetch_add(1, Ordering::Relaxed);
+        // SeqCst fence: pairs with the one in `is_awaited`, see there.
         fence(Ordering::SeqCst);
         if self.serve(&mut queue, &mut woken) {
             // No free place, but perhaps a live connection of the same thread to take over.
@@ -96,7 +110,7 @@ impl<S: Session> Core<S> {
 
     /// Has the ticket's turn come? If not, `waker` will be woken when it does.
     pub(super) fn check_turn(&self, ticket: Ticket, waker: &Waker) -> Turn {
-        let mut queue = self.waiting.queue.lock();
+        let mut queue = self.waiting().queue.lock();
         let served = queue.take_served(ticket);
         let replaced = queue.waiters.get_mut(&ticket).and_then(|waiter| {
             let is_same = waiter.waker.will_wake(waker);
@@ -109,10 +123,10 @@ impl<S: Session> Core<S> {
 
     /// Leaves the queue. Returns the seat that the waiter had been handed and never took.
     pub(super) fn leave_queue(&self, ticket: Ticket) -> Option<Seat> {
-        let mut queue = self.waiting.queue.lock();
+        let mut queue = self.waiting().queue.lock();
         let waiter = queue.waiters.remove(&ticket)?;
         if waiter.outcome.is_none() {
-            self.waiting.unserved.fetch_sub(1, Ordering::Relaxed);
+            self.waiting().unserved.fetch_sub(1, Ordering::Relaxed);
         }
         drop(queue);
         waiter.outcome?.ok()
@@ -120,7 +134,7 @@ impl<S: Session> Core<S> {
 
     pub(super) fn serve_waiting(&self) {
         let mut woken = Vec::new();
-        self.serve(&mut self.waiting.queue.lock(), &mut woken);
+        self.serve(&mut self.waiting().queue.lock(), &mut woken);
         woken.into_iter().for_each(wake);
     }
 
@@ -133,7 +147,7 @@ impl<S: Session> Core<S> {
                 Err(ReserveError::PoolFull { .. }) => return true,
                 outcome => waiter.outcome = Some(outcome),
             }
-            self.waiting.unserved.fetch_sub(1, Ordering::Relaxed);
+            self.waiting().unserved.fetch_sub(1, Ordering::Relaxed);
             woken.push(waiter.waker.clone());
         }
         false
@@ -145,7 +159,7 @@ impl<S: Session> Core<S> {
         };
         if let Ok(seat) = self.reserve(&waiter.context, places) {
             waiter.outcome = Some(Ok(seat));
-            self.waiting.unserved.fetch_sub(1, Ordering::Relaxed);
+            self.waiting().unserved.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -8,16 +8,9 @@
 
 use super::Resident;
 use super::header::HeaderCell;
-use crate::sync::{AtomicU64, UnsafeCell};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell};
 use std::ptr;
 use std::sync::OnceLock;
-
-#[cfg(pool_loom)]
-use loom::sync::atomic::AtomicPtr;
-#[cfg(not(pool_loom))]
-use std::sync::atomic::AtomicPtr;
-
-use crate::sync::Ordering;
 
 /// Slots in a page: allocated, and given back, as one. Small under loom, which counts every atomic.
 pub(super) const PAGE: usize = if cfg!(pool_loom) { 2 } else { 64 };

@@ -215,14 +215,14 @@ impl HeaderCell {
 
     /// `Starting → Reserved`. Release: pairs with the Acquire of the next `begin` or `abort`.
     pub(super) fn unbegin(&self, generation: u32) {
-        self.0.store(Header::new(generation, State::Reserved).0, Ordering::Release);
+        self.write(Header::new(generation, State::Reserved), Ordering::Release);
     }
 
     /// `Starting → Live`. Release: pairs with the Acquire of `pin`, which thereby sees the value.
     #[inline]
     pub(super) fn publish(&self, generation: u32) {
         let order = if cfg!(fault = "relaxed_publish") { Ordering::Relaxed } else { Ordering::Release };
-        self.0.store(Header::new(generation, State::Live).0, order);
+        self.write(Header::new(generation, State::Live), order);
     }
 
     /// Adds a pin if this life is live. `false`: the key is stale.
@@ -293,14 +293,23 @@ impl HeaderCell {
     /// The finaliser's last word, or the grower's first. Release: pairs with the Acquire of `claim`.
     #[inline]
     pub(super) fn vacate(&self, next: Header) {
-        self.0.store(next.0, Ordering::Release);
+        self.write(next, Ordering::Release);
     }
 
     #[inline]
     fn read(&self, order: Ordering) -> u64 {
-        // loom follows a load less closely than other accesses, so the models run a second time with
-        // read-modify-writes of nothing.
+        // loom follows loads less closely than read-modify-writes, so the models run a second time with
+        // nothing but these.
         if cfg!(pool_loom_rmw) { self.0.fetch_add(0, order) } else { self.0.load(order) }
+    }
+
+    #[inline]
+    fn write(&self, header: Header, order: Ordering) {
+        if cfg!(pool_loom_rmw) {
+            self.0.swap(header.0, order);
+        } else {
+            self.0.store(header.0, order);
+        }
     }
 
     #[inline]

@@ -81,7 +81,7 @@ use growth::Growth;
 use header::{Header, HeaderCell, Won};
 use hints::magazine;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// The most slots that a slab can have: an index is 32 bits, and half of them are kept for
 /// replacing slots that ran out of generations.
@@ -525,6 +525,8 @@ impl<R: Resident> Slab<R> {
         });
         let (fate, residue) = match catch_unwind(clean) {
             Ok((fate, residue)) => (fate, Some(residue)),
+            // In a model it is loom's alarm.
+            Err(panic) if cfg!(pool_loom) => resume_unwind(panic),
             Err(_panic) => (Fate::Retire, None),
         };
         let header = &frame.headers[offset];

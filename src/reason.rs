@@ -1,6 +1,5 @@
 //! Why a lease ended, and what the peer is told.
 
-use crate::slab::Key;
 use std::fmt;
 
 macro_rules! end_reasons {
@@ -74,7 +73,8 @@ end_reasons! {
 }
 
 impl EndReason {
-    const fn from_number(number: u8) -> Self {
+    /// The inverse of `reason as u8`; [`EndReason::Unknown`] for a number that is none.
+    pub(crate) const fn from_number(number: u8) -> Self {
         let mut at = 0;
         while at < Self::ALL.len() {
             if Self::ALL[at] as u8 == number {
@@ -89,26 +89,6 @@ impl EndReason {
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// The last-end word of a slot: generation 32 · unused 24 · reason 8. It tells the owner of that
-/// generation why it was revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LastEnd(u64);
-
-impl LastEnd {
-    pub(super) fn new(key: Key, reason: EndReason) -> Self {
-        Self(u64::from(key.generation()) << 32 | reason as u64)
-    }
-
-    pub(super) fn to_bits(self) -> u64 {
-        self.0
-    }
-
-    /// The reason, if the word speaks of this life.
-    pub(super) fn read(bits: u64, key: Key) -> Option<EndReason> {
-        (bits >> 32 == u64::from(key.generation())).then(|| EndReason::from_number(bits as u8))
     }
 }
 
@@ -145,14 +125,6 @@ impl std::error::Error for Revoked {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_end_word_speaks_only_of_its_own_life() {
-        let key = Key::from_bits(5 << 32 | 77);
-        let word = LastEnd::new(key, EndReason::Takeover).to_bits();
-        assert_eq!(LastEnd::read(word, key), Some(EndReason::Takeover));
-        assert_eq!(LastEnd::read(word, Key::from_bits(5 << 32 | 78)), None);
-    }
 
     #[test]
     fn every_reason_has_a_number_and_a_code_that_may_be_sent() {

@@ -1,0 +1,40 @@
+//! Ctrl-C and SIGTERM.
+
+use std::io;
+
+/// Listens from the moment it is made, so that no signal is missed between two waits.
+pub(crate) struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    pub(crate) fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    #[cfg(windows)]
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
+    }
+
+    /// Waits for the next one. Returns the exit code of a process that it ends: 128 and its number.
+    pub(crate) async fn next(&mut self) -> i32 {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        }
+        #[cfg(windows)]
+        {
+            self.interrupt.recv().await;
+            130
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The public verbs as traits, so that an application can be written once and run on the pool or, in
+//! its tests, on `testing::FakePool`.
+//!
+//! The traits add nothing and leave nothing out: a test compares them with the inherent methods of
+//! [`Pool`], [`Reservation`] and [`Lease`], where everything is described. No method has a default
+//! body, so a double cannot miss one silently.
+
+use super::{Lease, Reservation, ReserveWait};
+use super::{Ledger, ManagerSnapshot, Pool, PoolSnapshot, SendReport};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Late, OpenError, ReserveError, TransitionError};
+use crate::id::{IsolationKey, UserExecutionContext, UserId};
+use crate::manager::{Message, PooledWebSocketManager, SendOutcome, Session};
+use crate::reason::{EndReason, Revoked};
+use crate::slab::Key;
+use std::fmt;
+use std::future::Future;
+use std::task::{Context, Poll};
+
+/// Every public verb of [`Pool`].
+///
+/// ```
+/// use ws_manager_pool::{ManagerPool, ManagerReservation, Message, ReserveError, UserExecutionContext};
+///
+/// /// Greets a user who has just connected. Knows no more of the pool than it needs.
+/// fn greet<P: ManagerPool>(pool: &P, context: &UserExecutionContext) -> Result<P::Lease, ReserveError> {
+///     let lease = pool.reserve(context)?.open().expect("nobody else ends it");
+///     let _ = pool.send_to_thread(&context.isolation_key(), Message::from("welcome"));
+///     Ok(lease)
+/// }
+/// ```
+pub trait ManagerPool: Clone + Eq + fmt::Debug + Send + Sync + 'static {
+    /// The application's own state of a connection.
+    type Session: Session;
+    /// A place held during the handshake.
+    type Reservation: ManagerReservation<Lease = Self::Lease>;
+    /// The owner's right to a manager.
+    type Lease: ManagerLease<Session = Self::Session>;
+    /// The wait for a place.
+    type ReserveWait: Future<Output = Result<Self::Reservation, ReserveError>> + fmt::Debug + Send + Unpin;
+
+    /// As [`Pool::name`].
+    fn name(&self) -> &str;
+
+    /// As [`Pool::config`].
+    fn config(&self) -> &Config;
+
+    /// As [`Pool::clock`].
+    fn clock(&self) -> &Clock;
+
+    /// As [`Pool::reserve`].
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError`] says what is full and what to do.
+    #[track_caller]
+    fn reserve(&self, context: &UserExecutionContext) -> Result<Self::Reservation, ReserveError>;
+
+    /// As [`Pool::reserve_wait`].
+    #[track_caller]
+    fn reserve_wait(&self, context: &UserExecutionContext) -> Self::ReserveWait;
+
+    /// As [`Pool::evict`].
+    ///
+    /// # Errors
+    ///
+    /// [`Late`] if the lease was over.
+    fn evict(&self, key: Key, reason: EndReason) -> Result<(), Late>;
+
+    /// As [`Pool::evict_if`].
+    ///
+    /// # Errors
+    ///
+    /// [`Late`] if the lease was over.
+    fn evict_if(
+        &self,
+        key: Key,
+        reason: EndReason,
+        predicate: impl FnOnce(&PooledWebSocketManager<'_>) -> bool,
+    ) -> Result<bool, Late>;
+
+    /// As [`Pool::evict_user`].
+    fn evict_user(&self, user: &UserId, reason: EndReason) -> usize;
+
+    /// As [`Pool::inspect`].
+    fn inspect<T>(&self, key: Key, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Option<T>;
+
+    /// As [`Pool::keys_of`].
+    fn keys_of(&self, user: &UserId) -> Vec<Key>;
+
+    /// As [`Pool::set_user_limit`].
+    fn set_user_limit(&self, user: &UserId, max_managers: Option<usize>);
+
+    /// As [`Pool::maintain`].
+    fn maintain(&self) -> usize;
+
+    /// As [`Pool::start_drain`].
+    fn start_drain(&self);
+
+    /// As [`Pool::is_draining`].
+    fn is_draining(&self) -> bool;
+
+    /// As [`Pool::ledger`].
+    fn ledger(&self) -> Ledger;
+
+    /// As [`Pool::snapshot`].
+    fn snapshot(&self) -> PoolSnapshot;
+
+    /// As [`Pool::managers`].
+    fn managers(&self, limit: usize) -> Vec<ManagerSnapshot>;
+
+    /// As [`Pool::send`].
+    fn send(&self, key: Key, message: Message) -> SendOutcome;
+
+    /// As [`Pool::send_to_user`].
+    fn send_to_user(&self, user: &UserId, message: Message) -> SendReport;
+
+    /// As [`Pool::send_to_thread`].
+    fn send_to_thread(&self, to: &IsolationKey, message: Message) -> SendReport;
+
+    /// As [`Pool::send_many`].
+    fn send_many(&self, keys: &[Key], message: Message) -> SendReport;
+
+    /// As [`Pool::broadcast`].
+    fn broadcast(&self, message: Message) -> SendReport;
+
+    /// As [`Pool::leak`].
+    #[must_use]
+    fn leak(self) -> Self;
+}
+
+/// Every public verb of [`Reservation`].
+pub trait ManagerReservation: fmt::Debug + Send + Sized {
+    /// What it becomes.
+    type Lease;
+
+    /// As [`Reservation::context`].
+    fn context(&self) -> &UserExecutionContext;
+
+    /// As [`Reservation::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; the place has been given back then.
+    fn open(self) -> Result<Self::Lease, OpenError>;
+}
+
+/// Every public verb of [`Lease`].
+pub trait ManagerLease: fmt::Debug + Send + Sized {
+    /// The application's own state of the connection.
+    type Session: Session;
+
+    /// As [`Lease::key`].
+    fn key(&self) -> Key;
+
+    /// As [`Lease::is_live`].
+    fn is_live(&self) -> bool;
+
+    /// As [`Lease::with`].
+    ///
+    /// # Errors
+    ///
+    /// [`Revoked`] if the lease is over.
+    fn with<T>(&self, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Result<T, Revoked>;
+
+    /// As [`Lease::with_session`].
+    ///
+    /// # Errors
+    ///
+    /// [`Revoked`] if the lease is over.
+    fn with_session<T>(&mut self, f: impl FnOnce(&mut Self::Session) -> T) -> Result<T, Revoked>;
+
+    /// As [`Lease::connected`].
+    ///
+    /// # Errors
+    ///
+    /// [`TransitionError`], as for the other three.
+    fn connected(&self) -> Result<(), TransitionError>;
+
+    /// As [`Lease::closing`].
+    ///
+    /// # Errors
+    ///
+    /// [`TransitionError`].
+    fn closing(&self) -> Result<(), TransitionError>;
+
+    /// As [`Lease::disconnected`].
+    ///
+    /// # Errors
+    ///
+    /// [`TransitionError`].
+    fn disconnected(&self) -> Result<(), TransitionError>;
+
+    /// As [`Lease::errored`].
+    ///
+    /// # Errors
+    ///
+    /// [`TransitionError`].
+    fn errored(&self) -> Result<(), TransitionError>;
+
+    /// As [`Lease::received`].
+    ///
+    /// # Errors
+    ///
+    /// [`Revoked`] if the lease is over.
+    fn received(&self, bytes: usize) -> Result<(), Revoked>;
+
+    /// As [`Lease::next_message`].
+    ///
+    /// # Errors
+    ///
+    /// [`Revoked`] if the lease is over.
+    fn next_message(&mut self) -> Result<Option<Message>, Revoked>;
+
+    /// As [`Lease::poll_message`].
+    ///
+    /// # Errors
+    ///
+    /// [`Revoked`] if the lease is over.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Revoked>>;
+
+    /// As [`Lease::close`].
+    ///
+    /// # Errors
+    ///
+    /// [`Late`] if somebody else ended it before.
+    fn close(self, reason: EndReason) -> Result<(), Late>;
+
+    /// As [`Lease::revoked`].
+    fn revoked(&self) -> Option<Revoked>;
+}
+
+/// Passes each verb on to the inherent method of the same name.
+macro_rules! passed_on {
+    ($($(#[$attr:meta])* fn $verb:ident $([$t:ident])? (&self $(, $arg:ident: $kind:ty)*) $(-> $out:ty)?;)*) => {
+        $($(#[$attr])* fn $verb$(<$t>)?(&self $(, $arg: $kind)*) $(-> $out)? {
+            Self::$verb(self $(, $arg)*)
+        })*
+    };
+}
+
+impl<S: Session> ManagerPool for Pool<S> {
+    type Session = S;
+    type Reservation = Reservation<S>;
+    type Lease = Lease<S>;
+    type ReserveWait = ReserveWait<S>;
+
+    passed_on! {
+        fn name(&self) -> &str;
+        fn config(&self) -> &Config;
+        fn clock(&self) -> &Clock;
+        #[track_caller]
+        fn reserve(&self, context: &UserExecutionContext) -> Result<Reservation<S>, ReserveError>;
+        #[track_caller]
+        fn reserve_wait(&self, context: &UserExecutionContext) -> ReserveWait<S>;
+        fn evict(&self, key: Key, reason: EndReason) -> Result<(), Late>;
+        fn evict_if(
+            &self,
+            key: Key,
+            reason: EndReason,
+            predicate: impl FnOnce(&PooledWebSocketManager<'_>) -> bool
+        ) -> Result<bool, Late>;
+        fn evict_user(&self, user: &UserId, reason: EndReason) -> usize;
+        fn inspect[T](&self, key: Key, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Option<T>;
+        fn keys_of(&self, user: &UserId) -> Vec<Key>;
+        fn set_user_limit(&self, user: &UserId, max_managers: Option<usize>);
+        fn maintain(&self) -> usize;
+        fn start_drain(&self);
+        fn is_draining(&self) -> bool;
+        fn ledger(&self) -> Ledger;
+        fn snapshot(&self) -> PoolSnapshot;
+        fn managers(&self, limit: usize) -> Vec<ManagerSnapshot>;
+        fn send(&self, key: Key, message: Message) -> SendOutcome;
+        fn send_to_user(&self, user: &UserId, message: Message) -> SendReport;
+        fn send_to_thread(&self, to: &IsolationKey, message: Message) -> SendReport;
+        fn send_many(&self, keys: &[Key], message: Message) -> SendReport;
+        fn broadcast(&self, message: Message) -> SendReport;
+    }
+
+    fn leak(self) -> Self {
+        Self::leak(self)
+    }
+}
+
+impl<S: Session> ManagerReservation for Reservation<S> {
+    type Lease = Lease<S>;
+
+    passed_on! {
+        fn context(&self) -> &UserExecutionContext;
+    }
+
+    fn open(self) -> Result<Lease<S>, OpenError> {
+        Self::open(self)
+    }
+}
+
+impl<S: Session> ManagerLease for Lease<S> {
+    type Session = S;
+
+    passed_on! {
+        fn key(&self) -> Key;
+        fn is_live(&self) -> bool;
+        fn with[T](&self, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Result<T, Revoked>;
+        fn connected(&self) -> Result<(), TransitionError>;
+        fn closing(&self) -> Result<(), TransitionError>;
+        fn disconnected(&self) -> Result<(), TransitionError>;
+        fn errored(&self) -> Result<(), TransitionError>;
+        fn received(&self, bytes: usize) -> Result<(), Revoked>;
+        fn revoked(&self) -> Option<Revoked>;
+    }
+
+    fn with_session<T>(&mut self, f: impl FnOnce(&mut S) -> T) -> Result<T, Revoked> {
+        Self::with_session(self, f)
+    }
+
+    fn next_message(&mut self) -> Result<Option<Message>, Revoked> {
+        Self::next_message(self)
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Revoked>> {
+        Self::poll_message(self, cx)
+    }
+
+    fn close(self, reason: EndReason) -> Result<(), Late> {
+        Self::close(self, reason)
+    }
+}

@@ -1,0 +1,48 @@
+//! `serve` over a `tokio_tungstenite::WebSocketStream`, or any other stream of tungstenite's messages.
+
+use super::transport::{CloseFrame, Fault, Frame, WireMessage};
+use ::tungstenite::error::ProtocolError;
+use ::tungstenite::protocol::CloseFrame as WireClose;
+use ::tungstenite::{Error, Message, Utf8Bytes};
+
+impl WireMessage for Message {
+    type Error = Error;
+
+    fn into_frame(self) -> Option<Frame> {
+        Some(match self {
+            Self::Text(text) => Frame::Text(text.into()),
+            Self::Binary(payload) => Frame::Binary(payload),
+            Self::Ping(payload) => Frame::Ping(payload),
+            Self::Pong(payload) => Frame::Pong(payload),
+            Self::Close(close) => {
+                Frame::Close(close.map(|close| CloseFrame::new(close.code.into(), close.reason)))
+            }
+            Self::Frame(_) => return None, // never comes out of a reading connection
+        })
+    }
+
+    fn from_frame(frame: Frame) -> Result<Self, Fault> {
+        let text = |payload| Utf8Bytes::try_from(payload).map_err(|_| Fault::InvalidUtf8);
+        Ok(match frame {
+            Frame::Text(payload) => Self::Text(text(payload)?),
+            Frame::Binary(payload) => Self::Binary(payload),
+            Frame::Ping(payload) => Self::Ping(payload),
+            Frame::Pong(payload) => Self::Pong(payload),
+            Frame::Close(None) => Self::Close(None),
+            Frame::Close(Some(CloseFrame { code, reason })) => {
+                Self::Close(Some(WireClose { code: code.into(), reason: text(reason)? }))
+            }
+        })
+    }
+
+    fn fault(error: Error) -> Fault {
+        match error {
+            // Not the peer's mistake, but its absence.
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Fault::Socket,
+            Error::Protocol(_) => Fault::Protocol,
+            Error::Utf8(_) => Fault::InvalidUtf8,
+            Error::Capacity(_) => Fault::TooLarge,
+            _ => Fault::Socket,
+        }
+    }
+}
