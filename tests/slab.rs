@@ -1,10 +1,11 @@
-#![cfg(not(pool_loom))]
 //! What the slab promises, one test for each promise.
+#![cfg(not(pool_loom))]
 
 use crossbeam_utils::CachePadded;
 use std::collections::{HashMap, HashSet};
+use std::hint;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::thread;
 use ws_manager_pool::slab::{Cursor, Fate, Full, Key, Options, Owner, Resident, Slab, Stale, State, Vacated};
@@ -517,65 +518,153 @@ fn wait_for_drops(expected: usize) {
 /// claim with a permit must never be refused.
 #[test]
 fn a_free_slot_is_always_found() {
-    // Nearly full, so that claims scan; half empty, so that pages go; and as small as it gets.
-    for (capacity, most_free) in [(300, 6), (192, 150), (3, 3)] {
-        churn(capacity, most_free);
-    }
+    // Nearly full, so that claims scan for long; half empty, so that pages go; and as small as it gets.
+    Churn::new(4_000, 3, 20_000).run(false);
+    Churn::new(192, 150, 5_000).run(true);
+    Churn::new(3, 3, 5_000).run(true);
 }
 
-fn churn(capacity: usize, most_free: isize) {
-    const ROUNDS: usize = 15_000;
-    let slab = slab(capacity);
-    let held = fill(&slab);
-    let permits = CachePadded::new(AtomicIsize::new(0));
-    let takers = AtomicUsize::new(2);
+/// While one thread scans, another frees a slot behind it and takes the free one before it.
+#[test]
+fn a_slot_that_slips_past_a_scan_is_found_all_the_same() {
+    const ROUNDS: usize = 300;
+    // One less than a magazine holds. A magazine of stale hints sends the next hint to the bitmap, so
+    // that the mover's claim takes its older hint and not the slot that it freed a moment ago.
+    const STALE: usize = 63;
+    let slab = slab(20_000);
+    // By index, and without a gap.
+    let mut held: Vec<_> = (0..20_000).map(|_| slab.claim().unwrap()).collect();
+    held.sort_unstable();
+    let (low, high) = (0, held.len() - 1);
+    let (go, started, mut delay) = (AtomicUsize::new(0), AtomicUsize::new(0), 0_usize);
+    let (send, keys) = mpsc::channel();
     thread::scope(|scope| {
-        for share in 0..2 {
-            let (give, given) = mpsc::channel::<Key>();
-            held.iter().skip(share).step_by(2).for_each(|&key| give.send(key).unwrap());
-            let (slab, permits, takers) = (&slab, &permits, &takers);
-            scope.spawn(move || {
-                let _leave = OnDrop(|| takers.fetch_sub(1, Ordering::Relaxed));
-                for round in 1..=ROUNDS {
-                    wait_until(|| {
-                        let take = |permits| (permits > 0).then(|| permits - 1);
-                        permits.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
-                    });
-                    let key = slab.claim().expect("a permit says that a slot is free");
-                    give.send(reopen(slab, key, round as u64).key()).unwrap();
+        let _go_on = OnDrop(|| go.store(usize::MAX, Ordering::Release));
+        let (ask, asked) = mpsc::channel::<usize>();
+        let (slab, go, started) = (&slab, &go, &started);
+        let scanner = scope.spawn(move || {
+            for (round, stale) in asked.iter().enumerate() {
+                (0..stale).for_each(|_| send.send(slab.claim().expect("free by the hints")).unwrap());
+                while go.load(Ordering::Acquire) <= round {
+                    thread::yield_now();
                 }
-            });
-            scope.spawn(move || {
-                for key in given {
-                    let is_over = || takers.load(Ordering::Relaxed) == 0;
-                    wait_until(|| permits.load(Ordering::Relaxed) < most_free || is_over());
-                    close(slab, key);
-                    permits.fetch_add(1, Ordering::Release);
-                }
-            });
+                started.store(round + 1, Ordering::Relaxed);
+                send.send(slab.claim().expect("one slot is free at any time")).unwrap();
+            }
+        });
+        for round in 1..=ROUNDS {
+            held[1..=STALE].iter().for_each(|&key| drop(slab.abort(key).unwrap()));
+            ask.send(STALE).unwrap();
+            keys.iter().take(STALE).for_each(|key| held[key.index() as usize] = key);
+            drop(slab.abort(held[high]).unwrap());
+            go.store(round, Ordering::Release);
+            while started.load(Ordering::Relaxed) < round && !scanner.is_finished() {
+                thread::yield_now();
+            }
+            (0..delay).for_each(|_| hint::spin_loop());
+            drop(slab.abort(held[low]).unwrap());
+            let moved = slab.claim().expect("the scan takes one of two");
+            // Aims at the moment just before the scan comes to the higher slot, wherever that is on
+            // this machine.
+            let is_early = moved.index() as usize == high;
+            delay = if is_early { delay * 9 / 8 + 16 } else { delay * 7 / 8 };
+            for key in [moved, keys.recv().unwrap()] {
+                held[key.index() as usize] = key;
+            }
+            assert_eq!(slab.claim(), Err(Full), "and the stale hints are used up");
         }
-        scope.spawn(|| {
-            while takers.load(Ordering::Relaxed) > 0 {
-                slab.shrink(0);
-                slab.refresh_hints();
+    });
+}
+
+/// Two traders release what they are sent, and claim what they released: the hints are in their
+/// magazines. The taker only claims, so it finds nothing but by scanning, while a slot behind it comes
+/// free and the one before it goes.
+struct Churn {
+    slab: Slab<Pads>,
+    permits: CachePadded<AtomicUsize>,
+    most_free: usize,
+    /// Of the taker.
+    claims: usize,
+    is_over: AtomicBool,
+}
+
+impl Churn {
+    fn new(capacity: usize, most_free: usize, claims: usize) -> Self {
+        let permits = CachePadded::new(AtomicUsize::new(0));
+        Self { slab: slab(capacity), permits, most_free, claims, is_over: AtomicBool::new(false) }
+    }
+
+    fn run(&self, is_shrinking: bool) {
+        let held = fill(&self.slab);
+        let (to_one, mut one) = mpsc::channel();
+        let (to_other, mut other) = mpsc::channel();
+        held.chunks(2).for_each(|keys| {
+            keys.iter().zip([&to_one, &to_other]).for_each(|(&key, to)| to.send(key).unwrap());
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| self.take(&to_one));
+            scope.spawn(|| self.trade(&mut one, &to_other));
+            scope.spawn(|| self.trade(&mut other, &to_one));
+            while is_shrinking && !self.is_over() {
+                self.slab.shrink(0);
+                self.slab.refresh_hints();
                 thread::yield_now();
             }
         });
-    });
-    assert_eq!(slab.occupied(), 0);
-    fill(&slab);
-}
+        one.try_iter().chain(other.try_iter()).for_each(|key| close(&self.slab, key));
+        assert_eq!(self.slab.occupied(), 0);
+        fill(&self.slab);
+    }
 
-fn wait_until(mut is_true: impl FnMut() -> bool) {
-    while !is_true() {
-        thread::yield_now();
+    fn take(&self, to: &mpsc::Sender<Key>) {
+        let _end = OnDrop(|| self.is_over.store(true, Ordering::Relaxed));
+        for _ in 0..self.claims {
+            while !self.is_over() && !self.claim(to) {
+                thread::yield_now();
+            }
+        }
+    }
+
+    fn trade(&self, given: &mut mpsc::Receiver<Key>, to: &mpsc::Sender<Key>) {
+        let _end = OnDrop(|| self.is_over.store(true, Ordering::Relaxed));
+        for turn in 0_usize.. {
+            if self.is_over() {
+                break;
+            }
+            if self.permits.load(Ordering::Relaxed) < self.most_free {
+                given.try_iter().take(1).for_each(|key| {
+                    close(&self.slab, key);
+                    self.permits.fetch_add(1, Ordering::Release);
+                });
+            }
+            // The permit that the next claim takes may be the other trader's.
+            thread::yield_now();
+            if turn.is_multiple_of(2) {
+                self.claim(to);
+            }
+        }
+    }
+
+    /// `false`: there was no permit.
+    fn claim(&self, to: &mpsc::Sender<Key>) -> bool {
+        let take = |permits: usize| permits.checked_sub(1);
+        let is_permitted = self.permits.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok();
+        if is_permitted {
+            let key = self.slab.claim().expect("a permit says that a slot is free");
+            to.send(reopen(&self.slab, key, 1).key()).unwrap();
+        }
+        is_permitted
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 }
 
 /// Also when the thread panics, so that the others end.
-struct OnDrop<T, F: FnMut() -> T>(F);
+struct OnDrop<F: FnMut()>(F);
 
-impl<T, F: FnMut() -> T> Drop for OnDrop<T, F> {
+impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }

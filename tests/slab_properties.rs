@@ -1,5 +1,5 @@
-#![cfg(not(pool_loom))]
 //! The slab against a plain model: whatever is done in whatever order, both say the same.
+#![cfg(not(pool_loom))]
 
 use proptest::prelude::*;
 use std::collections::HashMap;

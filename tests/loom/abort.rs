@@ -47,7 +47,7 @@ fn a_deadline_and_an_owner_exclude_each_other() {
             assert_eq!(world.slab.occupied(), opened);
         },
         bounds: &[Some(1), Some(2), Some(3), None],
-        floor: 2,
+        floor: 7,
     }
     .run();
 }
@@ -63,7 +63,7 @@ fn one_of_two_deadlines_takes_the_slot_back() {
             assert!(is_whole(&world.slab));
         },
         bounds: &[Some(1), Some(2), Some(3), None],
-        floor: 2,
+        floor: 7,
     }
     .run();
 }
@@ -89,7 +89,7 @@ fn a_failed_start_can_be_taken_back() {
             assert!(is_whole(&world.slab));
         },
         bounds: &[Some(1), Some(2), Some(3), None],
-        floor: 2,
+        floor: 7,
     }
     .run();
 }

@@ -39,7 +39,7 @@ fn one_free_slot_has_one_claimant() {
             assert_eq!(world.slab.occupied(), 1);
         },
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 250,
     }
     .run();
 }
@@ -52,7 +52,7 @@ fn two_free_slots_serve_two_claims() {
         roles: [|world| claim(world, 0), |world| claim(world, 1)],
         afterwards: both_were_served,
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 450,
     }
     .run();
 }
@@ -72,7 +72,7 @@ fn a_stale_hint_is_skipped() {
         ],
         afterwards: both_were_served,
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 500,
     }
     .run();
 }
@@ -90,7 +90,7 @@ fn a_full_slab_grows_for_both() {
         roles: [|world| claim(world, 0), |world| claim(world, 1)],
         afterwards: both_were_served,
         bounds: &[Some(1), Some(2)],
-        floor: 5,
+        floor: 250,
     }
     .run();
 }

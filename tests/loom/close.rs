@@ -44,7 +44,7 @@ fn one_of_two_closers_wins() {
         roles: [close, close],
         afterwards: one_won,
         bounds: &[Some(1), Some(2), Some(3), None],
-        floor: 2,
+        floor: 18,
     }
     .run();
 }
@@ -57,7 +57,7 @@ fn one_of_two_closers_wins_over_a_pin() {
         roles: [close, close, pin],
         afterwards: one_won,
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 250,
     }
     .run();
 }

@@ -39,7 +39,7 @@ fn a_stale_pin_never_reads_the_next_occupant() {
         }],
         afterwards: |world| assert!(world.slab.pin(world.old, |_, _| ()).is_err()),
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 19,
     }
     .run();
 }
@@ -56,7 +56,7 @@ fn a_stale_close_never_ends_the_next_life() {
             assert!(world.slab.close(world.old).is_err());
         },
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 40,
     }
     .run();
 }
@@ -86,7 +86,7 @@ fn a_stale_owner_never_reaches_the_next_occupants_part() {
         ],
         afterwards: |world| assert_eq!(world.slab.occupied(), 1),
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 4,
+        floor: 9,
     }
     .run();
 }

@@ -6,7 +6,7 @@ use ws_manager_pool::slab::{Fate, Key, Options, Owner, Resident, Slab, Vacated};
 
 pub(crate) struct Probe;
 
-/// Two words that one occupant writes one after the other.
+/// Says who is in the slot: 0 for nobody.
 #[derive(Default)]
 pub(crate) struct Glance {
     pub(crate) occupant: AtomicU64,

@@ -37,7 +37,7 @@ fn a_pin_by_mailed_key_sees_the_whole_value() {
         }],
         afterwards: |world| assert!(world.slab.is_live(world.early)),
         bounds: &[Some(1), Some(2), Some(3), None],
-        floor: 1,
+        floor: 12,
     }
     .run();
 }
@@ -54,7 +54,7 @@ fn a_pin_is_refused_or_sees_the_whole_value() {
         }],
         afterwards: |world| assert!(world.slab.is_live(world.early)),
         bounds: &[Some(1), Some(2), Some(3), None],
-        floor: 2,
+        floor: 3,
     }
     .run();
 }

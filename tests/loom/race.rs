@@ -21,12 +21,11 @@ impl<W: Send + Sync + 'static, const ROLES: usize> Race<W, ROLES> {
     /// Explores: each role in turn is the main thread's, the others are spawned.
     pub(crate) fn run(self) {
         for first in 0..ROLES {
-            let explored = self.bounds.iter().map(|&bound| {
-                let iterations = self.explore(first, bound);
-                println!("{}: role {first} on main, bound {bound:?}: {iterations} iterations", self.name);
-                iterations
-            });
-            let at_last_bound = explored.last().unwrap_or(0);
+            let mut at_last_bound = 0;
+            for &bound in self.bounds {
+                at_last_bound = self.explore(first, bound);
+                println!("{}: role {first} on main, bound {bound:?}: {at_last_bound} iterations", self.name);
+            }
             assert!(at_last_bound >= self.floor, "{}: only {at_last_bound} iterations", self.name);
         }
     }

@@ -1,7 +1,9 @@
 //! Refusals against releases: nobody is refused while a slot is free. Fails with the faults
-//! `ended_before_free` and `summary_bit_lost`. (`refuse_after_one_scan` needs a claimant that is
-//! overtaken in the middle of its scan by a release and a claim of a higher slot; that is found by
-//! the stress test in `tests/slab.rs`.)
+//! `ended_before_free` and `summary_bit_lost`.
+//!
+//! `refuse_after_one_scan` fails in `shrink.rs`. That a slot slips past a scan by a release and a claim
+//! cannot happen here: without magazines every claim takes the lowest free slot. A test in
+//! `tests/slab.rs` shows that.
 
 use crate::probe::{Probe, grown, slab};
 use crate::race::Race;
@@ -16,7 +18,7 @@ struct World {
 
 /// `capacity` slots, of which two are taken.
 fn world(slab: Slab<Probe>) -> World {
-    let mut claim = || slab.claim().expect("there is room");
+    let claim = || slab.claim().expect("there is room");
     let taken = [claim(), claim()];
     World { slab, taken, released: AtomicBool::new(false) }
 }
@@ -42,7 +44,7 @@ fn what_was_released_can_be_claimed() {
         ],
         afterwards: |_| (),
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 19,
     }
     .run();
 }
@@ -61,7 +63,7 @@ fn what_is_counted_as_free_can_be_claimed() {
         ],
         afterwards: |_| (),
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 16,
     }
     .run();
 }
@@ -87,7 +89,7 @@ fn a_claim_is_served_while_slots_change_hands() {
         ],
         afterwards: |_| (),
         bounds: &[Some(1), Some(2)],
-        floor: 5,
+        floor: 150,
     }
     .run();
 }
@@ -111,7 +113,7 @@ fn a_free_slot_in_use_is_found_before_the_slab_grows() {
         ],
         afterwards: |world| assert_eq!(world.slab.claim().expect("one is free").index(), 1),
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 8,
     }
     .run();
 }

@@ -29,7 +29,7 @@ fn a_claimed_slot_keeps_its_page() {
         roles: [shrink, claim],
         afterwards: |slab| assert!(is_whole(slab)),
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 84,
     }
     .run();
 }
@@ -42,7 +42,7 @@ fn nobody_is_refused_while_a_page_is_out() {
         roles: [shrink, claim_and_keep, claim_and_keep],
         afterwards: |slab| assert_eq!(slab.occupied(), 2),
         bounds: &[Some(1), Some(2)],
-        floor: 5,
+        floor: 2700,
     }
     .run();
 }

@@ -50,7 +50,7 @@ fn a_walk_reports_only_what_it_read_in_one_life() {
         ],
         afterwards: |_| (),
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 43,
     }
     .run();
 }

@@ -59,7 +59,7 @@ fn a_pin_keeps_the_value_until_it_ends() {
         roles: [pin, close],
         afterwards: |world| assert!(is_whole(&world.slab)),
         bounds: &[Some(1), Some(2), Some(3), None],
-        floor: 3,
+        floor: 21,
     }
     .run();
 }
@@ -72,7 +72,7 @@ fn the_owner_keeps_its_part_until_the_pin_ends() {
         roles: [pin_owned, close],
         afterwards: |world| assert!(is_whole(&world.slab)),
         bounds: &[Some(1), Some(2), Some(3), None],
-        floor: 3,
+        floor: 21,
     }
     .run();
 }
@@ -85,7 +85,7 @@ fn the_last_of_two_pins_cleans() {
         roles: [pin, pin, close],
         afterwards: |world| assert!(is_whole(&world.slab)),
         bounds: &[Some(1), Some(2), Some(3)],
-        floor: 5,
+        floor: 250,
     }
     .run();
 }
@@ -98,7 +98,7 @@ fn a_slot_is_not_reused_before_its_winner_has_unlinked_it() {
         roles: [pin, close, reuse],
         afterwards: |_| (),
         bounds: &[Some(1), Some(2)],
-        floor: 5,
+        floor: 83,
     }
     .run();
 }

@@ -1,0 +1,5 @@
+//! `serve` over real sockets.
+
+mod ends;
+mod flow;
+mod support;
