@@ -68,6 +68,10 @@ impl<R: Resident> Slab<R> {
             }
         }
         self.shrinks.fetch_add(1, Ordering::AcqRel);
+        drop(growth);
+        // Without this the last pages would wait for more garbage of this thread. Outside the lock:
+        // values are dropped here.
+        epoch::pin().flush();
         taken
     }
 

@@ -196,7 +196,9 @@ impl HeaderCell {
     /// shrink has begun.
     pub(super) fn take_out(&self, generation: u32) -> bool {
         let free = Header::new(generation, State::Free);
-        self.swap(free, free.with_state(State::Void), Ordering::AcqRel)
+        let order =
+            if cfg!(fault = "take_out_without_release") { Ordering::Acquire } else { Ordering::AcqRel };
+        self.swap(free, free.with_state(State::Void), order)
     }
 
     /// `Reserved → Starting`: from here on the deadline cannot take the slot away.

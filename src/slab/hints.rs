@@ -15,6 +15,7 @@ use super::{PAGE, Resident};
 use crate::sync::Ordering;
 
 /// Hints in a thread's magazine for one slab.
+#[cfg(not(pool_loom))]
 pub(super) const MAGAZINE: usize = 64;
 
 impl<R: Resident> Directory<R> {

@@ -69,10 +69,14 @@ mod frame;
 mod growth;
 mod header;
 mod hints;
+mod resident;
+mod rights;
 mod walk;
 
 pub(crate) use cells::{Cells, thread_number};
 pub use header::{Key, State};
+pub use resident::{Fate, Resident, Vacated};
+pub use rights::{Closing, Owner, Starting};
 pub use walk::{Census, Cursor};
 
 use crate::sync::{AtomicUsize, Mutex, Ordering, StaticAtomicU64, fence};
@@ -80,6 +84,7 @@ use frame::{Directory, Frame, PAGE};
 use growth::Growth;
 use header::{Header, HeaderCell, Won};
 use hints::magazine;
+use rights::Pinned;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -89,53 +94,6 @@ pub const MAX_SLOTS: usize = 1 << 31;
 
 const BEGUN: usize = 0;
 const ENDED: usize = 1;
-
-/// What lives in a slab's slots, and how a slot is cleaned for the next occupant.
-pub trait Resident: Send + Sync + Sized + 'static {
-    /// Atomics only: read by walks at any time, also while the slot changes hands.
-    type Glance: Default + Send + Sync;
-    /// What a pin gives a shared reference to.
-    type Shared: Default + Send + Sync;
-    /// What only the lease's owner reaches.
-    type Owned: Default + Send;
-    /// What a clean-up leaves to be done once the slot is free again, such as a waker to wake.
-    type Residue;
-
-    /// Cleans a slot that its last user has left. Runs on the finaliser's thread, which may be a
-    /// stranger's who only held the last pin. A panic retires the slot.
-    fn clean(&self, vacated: Vacated<'_, Self>) -> (Fate, Self::Residue);
-
-    /// Called after the slot was vacated, outside any lock of the slab.
-    fn freed(&self, residue: Self::Residue);
-}
-
-/// A slot that nobody else can touch until [`Resident::clean`] returns.
-#[derive(Debug)]
-pub struct Vacated<'a, R: Resident> {
-    /// The life that is over.
-    pub key: Key,
-    /// The slot's atomics; walks may still be reading them.
-    pub glance: &'a R::Glance,
-    /// The shared part, exclusively.
-    pub shared: &'a mut R::Shared,
-    /// The owner's part, exclusively.
-    pub owned: &'a mut R::Owned,
-    /// Whether this runs on the thread that won the close, rather than on one that held a pin.
-    pub is_winner: bool,
-    /// Whether the slot has another life. Without one it is retired, whatever the fate.
-    pub has_next_life: bool,
-}
-
-/// What becomes of a cleaned slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Free for anyone.
-    Free,
-    /// Reserved at once, under the next generation, for one who waits for this very slot.
-    Heir,
-    /// Out of use for good; another index takes its place.
-    Retire,
-}
 
 /// The key's life is over, or never was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -602,129 +560,5 @@ impl<R: Resident> fmt::Debug for Slab<R> {
             .field("capacity", &self.capacity)
             .field("occupied", &self.occupied())
             .finish_non_exhaustive()
-    }
-}
-
-/// The right to the owner's part of one life. Made by [`Starting::publish`], once.
-#[derive(Debug)]
-pub struct Owner {
-    key: Key,
-    slab: u64,
-}
-
-impl Owner {
-    /// The life that is owned.
-    pub fn key(&self) -> Key {
-        self.key
-    }
-}
-
-/// A slot in `Starting`: this alone touches its value. Dropped unpublished, the slot is `Reserved`
-/// again under the same key.
-#[must_use = "dropping it takes the slot back to `Reserved`"]
-pub struct Starting<'a, R: Resident> {
-    slab: &'a Slab<R>,
-    frame: &'a Frame<R>,
-    offset: usize,
-    key: Key,
-}
-
-impl<R: Resident> Starting<'_, R> {
-    /// Calls `f` with all of the value.
-    pub fn value<T>(&mut self, f: impl FnOnce(&R::Glance, &mut R::Shared, &mut R::Owned) -> T) -> T {
-        let slot = self.frame.slot(self.offset);
-        // SAFETY: an occupied slot has a page (invariant 2), and in `Starting` the value is ours
-        // (invariant 3).
-        unsafe {
-            (*slot).shared.with_mut(|shared| {
-                (*slot).owned.with_mut(|owned| f(&(*slot).glance, &mut *shared, &mut *owned))
-            })
-        }
-    }
-
-    /// Opens the slot: `Starting → Live`. Wait-free.
-    pub fn publish(self) -> Owner {
-        let owner = Owner { key: self.key, slab: self.slab.id };
-        self.frame.headers[self.offset].publish(self.key.generation());
-        std::mem::forget(self);
-        owner
-    }
-
-    /// Puts the slot out of use: its value is beyond repair.
-    pub fn retire(self) {
-        self.slab.retire(&self.frame.headers[self.offset], self.key);
-        std::mem::forget(self);
-    }
-}
-
-impl<R: Resident> Drop for Starting<'_, R> {
-    fn drop(&mut self) {
-        self.frame.headers[self.offset].unbegin(self.key.generation());
-    }
-}
-
-impl<R: Resident> fmt::Debug for Starting<'_, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Starting").field(&self.key).finish()
-    }
-}
-
-/// A life that the holder has ended. The winner unlinks the key from its tables, then drops this.
-#[must_use = "dropping it lets the slot be cleaned and used again"]
-pub struct Closing<'a, R: Resident> {
-    slab: &'a Slab<R>,
-    frame: &'a Frame<R>,
-    offset: usize,
-    key: Key,
-    won: Won,
-}
-
-impl<R: Resident> Closing<'_, R> {
-    /// The life that ended.
-    pub fn key(&self) -> Key {
-        self.key
-    }
-
-    /// Calls `f` with the value, which running pins may be reading too.
-    pub fn value<T>(&self, f: impl FnOnce(&R::Glance, &R::Shared) -> T) -> T {
-        let slot = self.frame.slot(self.offset);
-        // SAFETY: as in `Slab::pin`: the winner has a pin of its own, or is alone.
-        unsafe { (*slot).shared.with(|shared| f(&(*slot).glance, &*shared)) }
-    }
-}
-
-impl<R: Resident> Drop for Closing<'_, R> {
-    fn drop(&mut self) {
-        let is_finaliser = match self.won {
-            Won::Alone => true,
-            Won::WithPin if cfg!(fault = "winner_without_pin") => false,
-            Won::WithPin => self.frame.headers[self.offset].unpin(),
-        };
-        if is_finaliser {
-            self.slab.finalise(self.frame, self.offset, self.key, true);
-        }
-    }
-}
-
-impl<R: Resident> fmt::Debug for Closing<'_, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Closing").field(&self.key).finish()
-    }
-}
-
-/// A running pin. Never handed out: it could be forgotten.
-struct Pinned<'a, R: Resident> {
-    slab: &'a Slab<R>,
-    frame: &'a Frame<R>,
-    offset: usize,
-    key: Key,
-}
-
-impl<R: Resident> Drop for Pinned<'_, R> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.frame.headers[self.offset].unpin() {
-            self.slab.finalise(self.frame, self.offset, self.key, false);
-        }
     }
 }

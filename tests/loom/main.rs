@@ -23,6 +23,7 @@ mod abort;
 mod claim;
 mod close;
 mod generation;
+mod pool_places;
 mod probe;
 mod publish;
 mod race;

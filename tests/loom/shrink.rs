@@ -1,6 +1,6 @@
 //! A shrink against claims. Fails with the fault `shrink_without_claim` (a claimed slot loses its
-//! page) and `shrink_unseen` (a claimant that had looked for pages to grow before the shrink is
-//! refused, although it left every slot free).
+//! page), `shrink_unseen` and `take_out_without_release` (a claimant that looked for pages to grow
+//! before the shrink is refused, although every slot is free).
 
 use crate::probe::{Probe, grown, is_whole, open};
 use crate::race::Race;

@@ -1,0 +1,131 @@
+//! What its holder alone may do with one slot, for as long as it is held: each right is a value that
+//! cannot be copied, and dropping it takes the slot to its next state.
+
+use super::frame::Frame;
+use super::header::Won;
+use super::{Key, Resident, Slab};
+use std::fmt;
+
+/// The right to the owner's part of one life. Made by [`Starting::publish`], once.
+#[derive(Debug)]
+pub struct Owner {
+    pub(super) key: Key,
+    pub(super) slab: u64,
+}
+
+impl Owner {
+    /// The life that is owned.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+}
+
+/// A slot in `Starting`: this alone touches its value. Dropped unpublished, the slot is `Reserved`
+/// again under the same key.
+#[must_use = "dropping it takes the slot back to `Reserved`"]
+pub struct Starting<'a, R: Resident> {
+    pub(super) slab: &'a Slab<R>,
+    pub(super) frame: &'a Frame<R>,
+    pub(super) offset: usize,
+    pub(super) key: Key,
+}
+
+impl<R: Resident> Starting<'_, R> {
+    /// Calls `f` with all of the value.
+    pub fn value<T>(&mut self, f: impl FnOnce(&R::Glance, &mut R::Shared, &mut R::Owned) -> T) -> T {
+        let slot = self.frame.slot(self.offset);
+        // SAFETY: an occupied slot has a page (invariant 2), and in `Starting` the value is ours
+        // (invariant 3).
+        unsafe {
+            (*slot).shared.with_mut(|shared| {
+                (*slot).owned.with_mut(|owned| f(&(*slot).glance, &mut *shared, &mut *owned))
+            })
+        }
+    }
+
+    /// Opens the slot: `Starting → Live`. Wait-free.
+    pub fn publish(self) -> Owner {
+        let owner = Owner { key: self.key, slab: self.slab.id };
+        self.frame.headers[self.offset].publish(self.key.generation());
+        std::mem::forget(self);
+        owner
+    }
+
+    /// Puts the slot out of use: its value is beyond repair.
+    pub fn retire(self) {
+        self.slab.retire(&self.frame.headers[self.offset], self.key);
+        std::mem::forget(self);
+    }
+}
+
+impl<R: Resident> Drop for Starting<'_, R> {
+    fn drop(&mut self) {
+        self.frame.headers[self.offset].unbegin(self.key.generation());
+    }
+}
+
+impl<R: Resident> fmt::Debug for Starting<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Starting").field(&self.key).finish()
+    }
+}
+
+/// A life that the holder has ended. The winner unlinks the key from its tables, then drops this.
+#[must_use = "dropping it lets the slot be cleaned and used again"]
+pub struct Closing<'a, R: Resident> {
+    pub(super) slab: &'a Slab<R>,
+    pub(super) frame: &'a Frame<R>,
+    pub(super) offset: usize,
+    pub(super) key: Key,
+    pub(super) won: Won,
+}
+
+impl<R: Resident> Closing<'_, R> {
+    /// The life that ended.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Calls `f` with the value, which running pins may be reading too.
+    pub fn value<T>(&self, f: impl FnOnce(&R::Glance, &R::Shared) -> T) -> T {
+        let slot = self.frame.slot(self.offset);
+        // SAFETY: as in `Slab::pin`: the winner has a pin of its own, or is alone.
+        unsafe { (*slot).shared.with(|shared| f(&(*slot).glance, &*shared)) }
+    }
+}
+
+impl<R: Resident> Drop for Closing<'_, R> {
+    fn drop(&mut self) {
+        let is_finaliser = match self.won {
+            Won::Alone => true,
+            Won::WithPin if cfg!(fault = "winner_without_pin") => false,
+            Won::WithPin => self.frame.headers[self.offset].unpin(),
+        };
+        if is_finaliser {
+            self.slab.finalise(self.frame, self.offset, self.key, true);
+        }
+    }
+}
+
+impl<R: Resident> fmt::Debug for Closing<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Closing").field(&self.key).finish()
+    }
+}
+
+/// A running pin. Never handed out: it could be forgotten.
+pub(super) struct Pinned<'a, R: Resident> {
+    pub(super) slab: &'a Slab<R>,
+    pub(super) frame: &'a Frame<R>,
+    pub(super) offset: usize,
+    pub(super) key: Key,
+}
+
+impl<R: Resident> Drop for Pinned<'_, R> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.frame.headers[self.offset].unpin() {
+            self.slab.finalise(self.frame, self.offset, self.key, false);
+        }
+    }
+}
