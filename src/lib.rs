@@ -9,11 +9,11 @@ pub mod id;
 pub mod manager;
 pub mod pool;
 pub mod reason;
-#[allow(unsafe_code)] // the one room that has any
-pub mod slab;
 #[cfg(feature = "serve")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serve")))]
 pub mod serve;
+#[allow(unsafe_code)] // the one room that has any
+pub mod slab;
 mod sync;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
@@ -28,8 +28,8 @@ pub use manager::{
     SendOutcome, Session,
 };
 pub use pool::{
-    Lease, Ledger, ManagerLease, ManagerPool, ManagerReservation, ManagerSnapshot, Pool, PoolBuilder, PoolSnapshot, Refusals, Reservation, ReserveWait,
-    SendReport, Tally, Verdict,
+    Lease, Ledger, ManagerLease, ManagerPool, ManagerReservation, ManagerSnapshot, Pool, PoolBuilder,
+    PoolSnapshot, Refusals, Reservation, ReserveWait, SendReport, Tally, Verdict,
 };
 pub use reason::{EndReason, Revoked};
 #[cfg(feature = "serve")]

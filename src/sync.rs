@@ -8,6 +8,11 @@ mod door {
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
+    /// Waits a little for another thread to go on.
+    pub(crate) fn snooze(backoff: &crossbeam_utils::Backoff) {
+        backoff.snooze();
+    }
+
     /// `std::cell::UnsafeCell` in the shape of loom's, so that each access is bracketed.
     #[derive(Debug, Default)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -36,6 +41,11 @@ mod door {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
     pub(crate) use loom::sync::MutexGuard;
+
+    /// Lets another thread of the model go on.
+    pub(crate) fn snooze(_: &crossbeam_utils::Backoff) {
+        loom::thread::yield_now();
+    }
 
     /// `loom::sync::Mutex` with `parking_lot`'s signatures.
     #[derive(Debug, Default)]
@@ -102,6 +112,8 @@ pub(crate) mod epoch {
         pub(crate) unsafe fn defer_unchecked<F: FnOnce() -> R, R>(&self, f: F) {
             std::mem::forget(f);
         }
+
+        pub(crate) fn flush(&self) {}
     }
 }
 pub(crate) use parking_lot::Mutex as StaticMutex;

@@ -162,13 +162,17 @@ async fn say(socket: &mut Socket, text: impl Into<String>) {
     socket.send(Message::text(text.into())).await.expect("send");
 }
 
+/// The next message. The bound is for all of the wait: the server's pings do not lengthen it.
 async fn next(socket: &mut Socket) -> Message {
-    loop {
-        let message = timeout(BOUND, socket.next()).await.expect("in time").expect("open").expect("no error");
-        if !message.is_ping() {
-            return message;
+    let messages = async {
+        loop {
+            let message = socket.next().await.expect("open").expect("no error");
+            if !message.is_ping() {
+                return message;
+            }
         }
-    }
+    };
+    timeout(BOUND, messages).await.expect("in time")
 }
 
 /// The next text frame, which is JSON.
@@ -381,6 +385,7 @@ async fn names_of_any_script_come_back_as_they_were() {
 async fn a_duplicate_takes_over_or_is_refused_as_asked() {
     let server = Server::start(&["--duplicate", "replace"]);
     let mut old = server.open("user=ada&thread=thread_one").await;
+    server.live_becomes(1).await; // its manager opens after the handshake
     let mut new = server.open("user=ada&thread=thread_one").await;
     assert_eq!(close_code(&mut old).await, 4001);
     say(&mut new, "still here").await;
@@ -389,6 +394,7 @@ async fn a_duplicate_takes_over_or_is_refused_as_asked() {
 
     let server = Server::start(&["--duplicate=reject"]);
     let _first = server.open("user=ada&thread=thread_one").await;
+    server.live_becomes(1).await;
     assert_eq!(refusal(server.try_open("user=ada&thread=thread_one").await).0, 409);
 }
 
@@ -424,6 +430,7 @@ async fn sigterm_tells_everyone_1001_and_ends_with_a_ledger_of_zero() {
 async fn it_drains_even_if_nobody_reads_what_it_prints() {
     let mut server = Server::start(&[]);
     let mut socket = server.open("user=ada").await;
+    server.live_becomes(1).await;
     server.stdout = Box::new(empty()); // closes the pipe
     server.signal(Signal::INT);
     assert_eq!(close_code(&mut socket).await, 1001);

@@ -13,7 +13,7 @@ use support::{Client, Server, close_code, connect, context, eventually, hear, re
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use ws_manager_pool::serve::drain;
-use ws_manager_pool::{EndReason, Environment, Message, Pool};
+use ws_manager_pool::{EndReason, Environment, Message, Pool, PooledWebSocketManager};
 
 const USERS: usize = 10;
 const CONNECTIONS: usize = 1_000;
@@ -88,8 +88,10 @@ async fn live_and_end() {
     for number in 0..CONNECTIONS {
         clients.spawn(client(server.address, number, leave.clone()));
     }
-    let has_everybody = || server.pool.snapshot().live == CONNECTIONS;
-    eventually("all are connected", has_everybody).await;
+    let has_answered = |key| pool.inspect(key, |manager| manager.messages_out()) == Some(2);
+    let answered = |user| server.keys_of(&format!("user{user}")).into_iter().filter(|&key| has_answered(key));
+    let all_are_answered = || (0..USERS).map(|user| answered(user).count()).sum::<usize>() == CONNECTIONS;
+    eventually("all are connected and answered", all_are_answered).await;
     assert!(pool.ledger().balanced);
     for user in 0..USERS {
         let refused = pool.reserve(&context(&format!("user{user}"), None)).unwrap_err();
@@ -98,34 +100,27 @@ async fn live_and_end() {
     // Whoever has heard it ends in its way.
     assert_eq!(pool.broadcast(Message::from("go")).queued, CONNECTIONS);
 
-    for user in 0..USERS {
-        for key in server.keys_of(&format!("user{user}")) {
-            // What is gone was no candidate.
-            let _ = pool.inspect(key, |manager| manager.thread_id().to_string()).map(|thread| {
-                let number: usize = thread["thread_".len()..].parse().unwrap();
-                (way(number) == Way::Evict).then(|| pool.evict(key, EndReason::Operator))
-            });
-        }
-    }
-    // Those whose handlers hang are evicted as soon as they do.
-    let hanging = || {
+    // An operator evicts some once they have their cue, and some as soon as their handlers hang.
+    let way_of = |manager: &PooledWebSocketManager<'_>| {
+        let thread = manager.thread_id().to_string();
+        way(thread["thread_".len()..].parse().unwrap())
+    };
+    let all_are_evicted = || {
         let mut left = 0;
-        for user in 0..USERS {
-            for key in server.keys_of(&format!("user{user}")) {
-                let seen = pool.inspect(key, |manager| (manager.thread_id().to_string(), manager.messages_in()));
-                let Some((thread, messages_in)) = seen else { continue };
-                let number: usize = thread["thread_".len()..].parse().unwrap();
-                if way(number) == Way::Hang {
-                    left += 1;
-                    if messages_in == 2 {
-                        pool.evict(key, EndReason::Operator).unwrap();
-                    }
+        for key in (0..USERS).flat_map(|user| server.keys_of(&format!("user{user}"))) {
+            let seen =
+                pool.inspect(key, |manager| (way_of(manager), manager.messages_in(), manager.messages_out()));
+            match seen {
+                Some((Way::Evict, _, 3) | (Way::Hang, 2, _)) => {
+                    pool.evict(key, EndReason::Operator).unwrap();
                 }
+                Some((Way::Evict | Way::Hang, ..)) => left += 1,
+                _ => {}
             }
         }
         left == 0
     };
-    eventually("those that hang are evicted", hanging).await;
+    eventually("all of these are evicted", all_are_evicted).await;
     let hundred = CONNECTIONS / WAYS.len();
     let only_the_last_are_left = || server.pool.snapshot().live == hundred;
     eventually("all but those of the drain are gone", only_the_last_are_left).await;

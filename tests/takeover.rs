@@ -150,6 +150,29 @@ fn a_claim_that_expires_after_the_old_one_ended_gives_the_place_back() {
     assert_whole(&pool);
 }
 
+/// The first claim has expired, the place went to the second: the first has no right to it.
+#[test]
+fn a_claim_that_was_withdrawn_does_not_touch_the_next_claimants_place() {
+    for late_open in [true, false] {
+        let limit = AtTheLimit::new("claim-after-claim");
+        let first = claim(&limit.pool).unwrap();
+        limit.let_the_deadline_pass();
+        assert_eq!(limit.pool.maintain(), 1);
+        let AtTheLimit { pool, old, .. } = limit;
+        let second = claim(&pool).unwrap();
+        drop(old);
+        assert_counts(&pool, 0, 1, 0);
+        if late_open {
+            assert_eq!(first.open().unwrap_err(), OpenError::Expired);
+        } else {
+            drop(first);
+        }
+        assert_counts(&pool, 0, 1, 0);
+        drop(second.open().expect("it is the second's"));
+        assert_whole(&pool);
+    }
+}
+
 #[test]
 fn a_claim_on_a_place_that_is_still_being_read_expires_and_is_dropped_without_waiting_for_the_reader() {
     let limit = AtTheLimit::new("claim-expires-pinned");

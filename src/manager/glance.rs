@@ -65,6 +65,7 @@ impl Glance {
     }
 
     /// When the owner wants to be woken.
+    #[cfg(any(test, feature = "serve"))]
     pub(crate) fn wake_at(&self) -> Option<Timestamp> {
         load(&self.wake_at)
     }

@@ -124,6 +124,11 @@ impl<'a> PooledWebSocketManager<'a> {
         now.since(self.last_activity())
     }
 
+    /// When the connection's task last ran. Long ago, with messages queued: it hangs.
+    pub fn last_poll(&self) -> Option<Timestamp> {
+        self.glance.last_poll()
+    }
+
     /// Application messages received.
     pub fn messages_in(&self) -> u64 {
         self.glance.messages_in()

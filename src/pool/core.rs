@@ -17,7 +17,7 @@ use crate::id::UserExecutionContext;
 use crate::manager::{PooledWebSocketManager, Session, StateBroken};
 use crate::reason::EndReason;
 use crate::slab::{Closing, Key, Options, Owner, Shortage, Slab, Starting, State};
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, snooze};
 use crossbeam_utils::Backoff;
 use std::panic::Location;
 
@@ -264,15 +264,14 @@ impl<S: Session> Core<S> {
         }
         let backoff = Backoff::new();
         let mut turns = 0;
-        // Ends: after some turns the claim is withdrawn, or given up to its deadline.
+        // Ends: after some turns the claim is withdrawn, unless the slot is being handed over, and then
+        // the header that ends the loop is about to be written.
         loop {
             let state = self.slab.state(of);
             if let Some(own) = self.inherited(of, heir) {
                 return Ok(own);
             }
-            // A closing slot without the claim: the finaliser has it and is about to write the header,
-            // or it has expired while the slot is still being read.
-            if !self.has_heir(of, heir) && (state != Some(State::Closing) || turns > HANDOVER_TURNS) {
+            if !self.has_heir(of, heir) && !self.is_being_handed_over(of, state, heir) {
                 return Err(OpenError::Expired);
             }
             let mut shard = self.registry.section(user.hash);
@@ -303,7 +302,7 @@ impl<S: Session> Core<S> {
             let unneeded = spare.map(|key| self.slab.abort(key));
             drop(shard);
             drop(unneeded);
-            backoff.snooze();
+            snooze(&backoff);
         }
     }
 
@@ -311,9 +310,9 @@ impl<S: Session> Core<S> {
     pub(super) fn give_back(&self, seat: Seat, how: SeatEnd) -> bool {
         let Seat { user, slot, .. } = seat;
         let backoff = Backoff::new();
-        // A turn that decides nothing saw a closing slot without the claim: see `take_over`. What is
-        // handed over after the last turn is taken back at its deadline.
-        for _ in 0..=HANDOVER_TURNS {
+        // Ends: a turn that decides nothing saw the finaliser between taking the claim and writing the
+        // header.
+        loop {
             let mut shard = self.registry.section(user.hash);
             let own = match slot {
                 SeatSlot::Reserved(key) => Some(key),
@@ -328,9 +327,9 @@ impl<S: Session> Core<S> {
                         self.place_freed();
                         return true;
                     }
-                    if self.slab.state(of) == Some(State::Closing) {
+                    if self.is_being_handed_over(of, self.slab.state(of), heir) {
                         drop(shard);
-                        backoff.snooze();
+                        snooze(&backoff);
                         continue;
                     }
                     self.inherited(of, heir)
@@ -342,7 +341,6 @@ impl<S: Session> Core<S> {
             drop(closing);
             return true;
         }
-        false
     }
 
     /// A started slot whose state is beyond repair goes out of use, and its seat with it.
@@ -406,6 +404,12 @@ impl<S: Session> Core<S> {
 
     fn has_heir(&self, of: Key, heir: Heir) -> bool {
         self.notes(of, |notes| notes.heir() == Some(heir)).unwrap_or(false)
+    }
+
+    /// For a claim that is not in the slot any more: the finaliser took it, and is about to write the
+    /// header.
+    fn is_being_handed_over(&self, of: Key, state: Option<State>, heir: Heir) -> bool {
+        state == Some(State::Closing) && self.notes(of, |notes| notes.was_handed_to(heir)).unwrap_or(false)
     }
 
     fn disinherit(&self, of: Key, heir: Heir) -> bool {

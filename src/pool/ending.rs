@@ -141,6 +141,7 @@ impl<S: Session> Core<S> {
         // Room for a quarter more than is in use stays, so that a breathing load does not thrash.
         self.slab.shrink(self.slab.occupied() / 4 + SPARE_SLOTS);
         self.slab.refresh_hints();
+        self.registry.shrink();
         self.place_freed();
         expired
     }

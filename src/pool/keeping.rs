@@ -9,7 +9,7 @@ use super::occupant::wake;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::id::UserExecutionContext;
-use crate::manager::Session;
+use crate::manager::{Message, SendOutcome, Session};
 use crate::reason::{EndReason, Revoked};
 use crate::slab::{Cells, Cursor, Key, Stale, State};
 use crate::sync::{AtomicBool, Ordering};
@@ -36,6 +36,10 @@ impl Keeping {
 }
 
 impl<S: Session> Tie<S> {
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.handle.config
     }
@@ -46,6 +50,10 @@ impl<S: Session> Tie<S> {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.handle.clock.now()
+    }
+
+    pub(crate) fn send(&self, message: Message) -> SendOutcome {
+        self.handle.send(self.key, message)
     }
 
     /// The owner is at work. It will be woken by a message, by the end of the lease, and by the

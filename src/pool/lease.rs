@@ -7,7 +7,7 @@ use super::occupant::Public;
 use super::registry::UserRef;
 use crate::error::{Late, TransitionError};
 use crate::id::UserExecutionContext;
-use crate::manager::{InvalidTransition, Message, PooledWebSocketManager, SendOutcome, Session, Shared};
+use crate::manager::{InvalidTransition, Message, PooledWebSocketManager, Session, Shared};
 use crate::reason::{EndReason, Revoked};
 use crate::slab::{Key, Owner, Stale, thread_number};
 use std::fmt;
@@ -177,10 +177,6 @@ pub(crate) struct Tie<S: Session> {
 }
 
 impl<S: Session> Tie<S> {
-    pub(crate) fn key(&self) -> Key {
-        self.key
-    }
-
     pub(crate) fn is_live(&self) -> bool {
         self.handle.slab.is_live(self.key)
     }
@@ -219,10 +215,6 @@ impl<S: Session> Tie<S> {
         noted.map_err(|Stale| self.why())
     }
 
-    pub(crate) fn send(&self, message: Message) -> SendOutcome {
-        self.handle.send(self.key, message)
-    }
-
     pub(crate) fn pop(&self) -> Result<Option<Message>, Revoked> {
         let popped = self.handle.slab.pin(self.key, |glance, shared| self.take(glance, shared));
         popped.map_err(|Stale| self.why())
@@ -230,6 +222,7 @@ impl<S: Session> Tie<S> {
 
     pub(crate) fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Result<Message, Revoked>> {
         let polled = self.handle.slab.pin(self.key, |glance, shared| {
+            glance.manager.polled(self.handle.clock.now());
             self.take(glance, shared).or_else(|| {
                 // Register, then look again: a message that came between the two has woken nobody.
                 shared.waker.register(cx.waker());

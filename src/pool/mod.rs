@@ -24,17 +24,16 @@ mod verbs;
 mod waiting;
 
 pub use builder::PoolBuilder;
-#[cfg(feature = "serve")]
-pub(crate) use keeping::Keeper;
 #[cfg(feature = "testing")]
 pub(crate) use builder::PoolName;
 pub use lease::Lease;
-pub(crate) use lease::Tie;
 pub use ledger::{Ledger, Refusals, Tally, Verdict};
 pub use reservation::{Reservation, ReserveWait};
 pub use send::SendReport;
 pub use snapshot::{ManagerSnapshot, PoolSnapshot};
 pub use verbs::{ManagerLease, ManagerPool, ManagerReservation};
+#[cfg(feature = "serve")]
+pub(crate) use {keeping::Keeper, lease::Tie};
 
 use crate::clock::Clock;
 use crate::config::Config;

@@ -180,7 +180,8 @@ impl Notes {
     }
 
     pub(super) fn heir(&self) -> Option<Heir> {
-        match self.heir.load(Ordering::Relaxed) {
+        // Acquire: pairs with `settle`, so that `was_handed_to` is seen once the claim is gone.
+        match self.heir.load(Ordering::Acquire) {
             0 => None,
             heir => Some(Heir(heir)),
         }
@@ -202,23 +203,27 @@ impl Notes {
     pub(super) fn disinherit(&self, heir: Heir) -> bool {
         // The deadline stays: the slot may be another's by the next instruction. Without an heir it
         // means nothing to a live slot, and opening or vacating it clears it.
-        self.heir.compare_exchange(heir.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        // Acquire if it fails: as in `heir`.
+        self.heir.compare_exchange(heir.0, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The finaliser's decision: to the heir, whose deadline stands, or free for anyone.
     fn settle(&self) -> Fate {
+        let heir = self.heir.load(Ordering::Relaxed);
+        // First, so that whoever finds the claim gone finds also where it went.
+        self.handed_to.store(heir, Ordering::Relaxed);
         // AcqRel: against `disinherit`, exactly one of the two gets the claim.
-        let heir = self.heir.swap(0, Ordering::AcqRel);
-        if heir != 0 {
-            // Relaxed: published with the header that makes the slot `Reserved`.
-            self.handed_to.store(heir, Ordering::Relaxed);
+        let taken = self.heir.compare_exchange(heir, 0, Ordering::AcqRel, Ordering::Relaxed);
+        if heir != 0 && taken.is_ok() {
             return Fate::Heir;
         }
+        self.handed_to.store(0, Ordering::Relaxed);
         self.deadline.store(0, Ordering::Relaxed);
         Fate::Free
     }
 
-    /// Whether the slot went to this heir. To be asked after its `Reserved` header was seen.
+    /// Whether the slot went to this heir. To be asked after its `Reserved` header was seen, or, of a
+    /// closing slot, after the claim was found gone.
     pub(super) fn was_handed_to(&self, heir: Heir) -> bool {
         self.handed_to.load(Ordering::Relaxed) == heir.0
     }

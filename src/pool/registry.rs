@@ -33,6 +33,11 @@ const MAX_SHARDS: usize = 1 << 16;
 const SPARE_LISTS: usize = 32;
 const SPARE_MEMBERS: usize = 64;
 
+const SPARE_LISTS_OF_A_QUIET_SHARD: usize = 2;
+
+/// A table for no more entries than this is not worth shrinking.
+const SMALL_TABLE: usize = 28;
+
 #[derive(Default)]
 pub(super) struct Shard {
     users: HashTable<UserEntry>,
@@ -99,6 +104,11 @@ impl Registry {
     pub(super) fn section(&self, user_hash: u64) -> MutexGuard<'_, Shard> {
         // The tables go by the lowest and the highest bits, so the shard goes by those between.
         self.shards[(user_hash >> 32) as usize & (self.shards.len() - 1)].lock()
+    }
+
+    /// Gives back the memory that the tables keep from a peak, one shard after the other.
+    pub(super) fn shrink(&self) {
+        self.shards.iter().for_each(|shard| shard.lock().shrink());
     }
 
     /// Adds up the tables, one shard after the other.
@@ -173,7 +183,9 @@ impl Shard {
         key: Key,
         place: usize,
     ) -> Option<Key> {
-        if let Ok(entry) = self.isolation.find_entry(isolation_hash, |entry| entry.key == key) {
+        // By the key: another connection of the same thread has an entry under the same hash.
+        let is_ours = |entry: &IsolationEntry| cfg!(fault = "unlink_by_isolation_key") || entry.key == key;
+        if let Ok(entry) = self.isolation.find_entry(isolation_hash, is_ours) {
             entry.remove();
         }
         let members = &mut self.holder(user)?.members;
@@ -186,6 +198,13 @@ impl Shard {
     /// The keys under an isolation hash. Different pairs may share a hash: compare the ids as well.
     pub(super) fn same_isolation_hash(&self, hash: u64) -> impl Iterator<Item = Key> {
         self.isolation.iter_hash(hash).filter(move |entry| entry.hash == hash).map(|entry| entry.key)
+    }
+
+    fn shrink(&mut self) {
+        shrink_table(&mut self.users, |entry| entry.hash);
+        shrink_table(&mut self.isolation, |entry| entry.hash);
+        shrink_table(&mut self.limits, |entry| entry.hash);
+        self.spare.truncate(self.users.len().max(SPARE_LISTS_OF_A_QUIET_SHARD));
     }
 
     pub(super) fn limit(&self, hash: u64, user: &UserId) -> Option<usize> {
@@ -212,5 +231,13 @@ impl UserEntry {
 
     pub(super) fn as_ref(&self) -> UserRef {
         UserRef { hash: self.hash, serial: self.serial }
+    }
+}
+
+/// Shrinks a table that is less than an eighth full, to twice what it holds, so that a breathing load
+/// does not thrash.
+fn shrink_table<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
+    if table.capacity() > SMALL_TABLE && table.len() < table.capacity() / 8 {
+        table.shrink_to((2 * table.len()).max(SMALL_TABLE / 2), hash);
     }
 }

@@ -133,9 +133,9 @@ impl<S: Session> Pool<S> {
                 }
             };
             let has_more = core.slab.walk(&mut cursor, BATCH, |_| (), live);
-            let figures = keys.into_iter().filter_map(|key| {
-                core.look(key, |manager| ManagerSnapshot::of(key, manager, now))
-            });
+            let figures = keys
+                .into_iter()
+                .filter_map(|key| core.look(key, |manager| ManagerSnapshot::of(key, manager, now)));
             listed.extend(figures.take(limit - listed.len()));
             if !has_more || listed.len() == limit {
                 return listed;

@@ -325,3 +325,25 @@ pub struct CloseReport {
     /// What the handler returned, if that was the end.
     pub handler_error: Option<HandlerError>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_received_message_keeps_its_kind_and_shows_no_content() {
+        let payload = Bytes::from("hunter2");
+        let (text, binary) = (Received::text(&payload), Received::binary(&payload));
+        assert_eq!((text.as_text(), binary.as_text()), (Some("hunter2"), None));
+        assert_eq!((text.to_message().is_text(), binary.to_message().is_text()), (true, false));
+        assert_eq!(text.to_message().as_bytes().as_ptr(), payload.as_ptr(), "shared, not copied");
+        assert_eq!(format!("{text:?} {binary:?}"), "Received(text, 7 bytes) Received(binary, 7 bytes)");
+    }
+
+    #[test]
+    fn text_that_is_none_goes_on_as_bytes() {
+        let payload = Bytes::from_static(b"\xff");
+        let message = Received::text(&payload);
+        assert_eq!((message.as_text(), message.to_message().is_text()), (None, false));
+    }
+}

@@ -36,10 +36,8 @@ pub trait Identify: Send + Sync + 'static {
     ///
     /// [`Refusal`] is the response that is sent instead of the handshake. An [`IdError`] becomes one
     /// by `?`: 400, with the rule that was broken.
-    fn identify(
-        &self,
-        request: &Parts,
-    ) -> impl Future<Output = Result<UserExecutionContext, Refusal>> + Send;
+    fn identify(&self, request: &Parts)
+    -> impl Future<Output = Result<UserExecutionContext, Refusal>> + Send;
 }
 
 /// The door to a pool: which requests may come in. Part of the router's state, or the whole of it.
@@ -115,7 +113,8 @@ fn is_same_origin(origin: &str, headers: &HeaderMap, uri: &Uri) -> bool {
         "https" => ":443",
         _ => return false,
     };
-    let bare = |authority: &str| authority.strip_suffix(default_port).unwrap_or(authority).to_ascii_lowercase();
+    let bare =
+        |authority: &str| authority.strip_suffix(default_port).unwrap_or(authority).to_ascii_lowercase();
     let host = headers.get(HOST).map_or_else(
         || uri.authority().map(|authority| authority.as_str()), // HTTP/2
         |host| host.to_str().ok(),
@@ -227,7 +226,8 @@ where
         let upgrade = upgrade.await.map_err(IntoResponse::into_response)?;
         let message_bytes = door.pool.config().outbound.message_bytes();
         // The place last: whatever fails before it needs no place.
-        let reservation = door.pool.reserve(&context).map_err(|error| Refusal::from(error).into_response())?;
+        let reservation =
+            door.pool.reserve(&context).map_err(|error| Refusal::from(error).into_response())?;
         Ok(Self {
             upgrade: upgrade.max_message_size(message_bytes).max_frame_size(message_bytes),
             reservation,
@@ -288,9 +288,7 @@ impl WireMessage for Message {
             Self::Binary(payload) => Frame::Binary(payload),
             Self::Ping(payload) => Frame::Ping(payload),
             Self::Pong(payload) => Frame::Pong(payload),
-            Self::Close(close) => {
-                Frame::Close(close.map(|close| CloseFrame::new(close.code, close.reason)))
-            }
+            Self::Close(close) => Frame::Close(close.map(|close| CloseFrame::new(close.code, close.reason))),
         })
     }
 

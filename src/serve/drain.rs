@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Ends a pool's service: takes no new connections, ends all with code 1001, those included whose
 /// handshake is under way, and waits until every serving task has said goodbye; for at most the
-/// configured `drain_timeout`. The pool takes no connections afterwards.
+/// configured `drain_timeout`. What is still queued for a connection is not sent. The pool takes no
+/// connections afterwards.
 ///
 /// # Panics
 ///
@@ -35,8 +36,9 @@ pub async fn drain<S: Session>(pool: &Pool<S>) -> DrainReport {
     let mut evicted = 0;
     let everyone_leaves = async {
         loop {
-            evicted += pool.evict_all(EndReason::Drain);
-            if pool.occupied() == 0 && pool.serving() == 0 {
+            if pool.occupied() > 0 {
+                evicted += pool.evict_all(EndReason::Drain);
+            } else if pool.serving() == 0 {
                 return;
             }
             sleep(PAUSE).await;

@@ -42,12 +42,19 @@ impl Goodbye {
                 Self::Answer(close.as_ref().map(|close| CloseFrame::new(close.code, Bytes::new())))
             }
             Ending::Fault(Fault::Socket) => Self::Silent,
-            _ => Self::Close(CloseFrame::new(reason.close_code(), Bytes::from_static(reason.as_str().as_bytes()))),
+            _ => Self::Close(CloseFrame::new(
+                reason.close_code(),
+                Bytes::from_static(reason.as_str().as_bytes()),
+            )),
         }
     }
 
     /// Says it. Takes as long as the peer likes.
-    pub(super) async fn say<T: Transport>(self, mut socket: Pin<&mut T>, last_words: Vec<Message>) -> Option<()> {
+    pub(super) async fn say<T: Transport>(
+        self,
+        mut socket: Pin<&mut T>,
+        last_words: Vec<Message>,
+    ) -> Option<()> {
         let (frame, is_answer) = match self {
             Self::Close(close) => (Some(close), false),
             Self::Answer(close) => (close, true),

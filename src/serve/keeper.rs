@@ -3,6 +3,9 @@
 //!
 //! The first `serve` starts it, on its own runtime; when that runtime ends, a connection on another
 //! one takes over. It holds the pool weakly and ends with it.
+//!
+//! A runtime that has the keeper and is neither driven nor dropped (a `block_on` that has returned)
+//! stops the clock for the pool's connections on other runtimes.
 
 use crate::config::Config;
 use crate::manager::Session;

@@ -88,6 +88,7 @@ mod transport;
 mod tungstenite;
 
 #[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use self::axum::{Entrance, Identify, OriginPolicy, PooledUpgrade, Refusal};
 pub use application::{Application, CloseReport, Connection, HandlerError, Received, application};
 pub use drain::{DrainReport, drain};

@@ -163,7 +163,11 @@ impl<S: Session> ManagerPool for FakePool<S> {
     }
 
     fn maintain(&self) -> usize {
-        self.core.section(|state, after| state.expire(after))
+        self.core.section(|state, after| {
+            let expired = state.expire(after);
+            state.serve(after);
+            expired
+        })
     }
 
     fn start_drain(&self) {

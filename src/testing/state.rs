@@ -176,23 +176,34 @@ impl State {
     pub(super) fn open(&mut self, seat: Seat, life: Life, after: &mut After) -> Result<Key, OpenError> {
         let key = self.reserved_key(seat).ok_or(OpenError::Expired)?;
         let context = life.read(|manager| manager.context().clone()).ok_or(OpenError::Expired)?;
-        match (self.config.duplicates, self.twin(&context)) {
+        let has_replaced = match (self.config.duplicates, self.twin(&context)) {
             (DuplicatePolicy::Reject, Some(_)) => return Err(OpenError::ThreadInUse),
             (DuplicatePolicy::Replace, Some(old)) => {
-                self.end(old, EndReason::Takeover, after).map_err(|Late| OpenError::Expired)?;
+                self.close(old, EndReason::Takeover, after).map_err(|Late| OpenError::Expired)?;
+                true
             }
-            _ => {}
-        }
+            _ => false,
+        };
         let user = self.users.entry(context.user_id().clone()).or_default();
         user.reserved -= 1;
         user.members.push(key);
         self.slots[key.index() as usize].holder = Holder::Live { life: Arc::new(life), heir: None };
         self.tally.opened += 1;
+        if has_replaced {
+            // Only now: a waiter of this thread can claim the new connection.
+            self.serve(after);
+        }
         Ok(key)
     }
 
     /// Ends a lease. Exactly one caller per life gets `Ok`.
     pub(super) fn end(&mut self, key: Key, reason: EndReason, after: &mut After) -> Result<(), Late> {
+        self.close(key, reason, after)?;
+        self.serve(after);
+        Ok(())
+    }
+
+    fn close(&mut self, key: Key, reason: EndReason, after: &mut After) -> Result<(), Late> {
         let (life, heir) = match self.holder_mut(key) {
             Some(Holder::Live { life, heir }) => (life.clone(), heir.take()),
             _ => return Err(Late),
@@ -216,7 +227,6 @@ impl State {
             }
         }
         after.ended.push(life);
-        self.serve(after);
         Ok(())
     }
 
@@ -237,10 +247,12 @@ impl State {
             }
             _ => None,
         });
-        let overdue: Vec<_> = overdue.collect();
-        let expired =
-            overdue.into_iter().filter(|&seat| self.release(seat, |tally| &mut tally.expired)).count();
-        self.serve(after);
+        // One after the other, like the pool: each may be what the first waiter waits for.
+        let mut expired = 0;
+        for seat in overdue.collect::<Vec<_>>() {
+            expired += usize::from(self.release(seat, |tally| &mut tally.expired));
+            self.serve(after);
+        }
         expired
     }
 

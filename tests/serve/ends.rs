@@ -1,6 +1,8 @@
 //! Every way in which a connection can end frees its manager, and tells the client the right code.
 
-use crate::support::{PATIENCE, Server, close_code, connect, context, eventually, hear, reset, say};
+use crate::support::{
+    Obedient, PATIENCE, Server, close_code, connect, context, eventually, hear, reset, say,
+};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::WebSocketStream;
@@ -8,15 +10,15 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use ws_manager_pool::serve::{CloseReport, drain, serve};
 use ws_manager_pool::{EndReason, Environment, Pool, ReserveError};
 
+/// One whose clients may be silent for as long as they like, on a machine as slow as it likes.
 async fn server(name: &str) -> Server {
-    let pool = Pool::builder().name(name).environment(Environment::Ci).build().unwrap();
-    Server::start(pool).await
+    let builder = Pool::builder().name(name).environment(Environment::Ci);
+    let builder = builder.heartbeat_interval(10 * PATIENCE).reservation_deadline(PATIENCE);
+    Server::start(builder.build().unwrap()).await
 }
 
-/// One whose clients may be silent for as long as they like.
-async fn patient_server(name: &str) -> Server {
-    let builder = Pool::builder().name(name).environment(Environment::Ci);
-    Server::start(builder.heartbeat_interval(10 * PATIENCE).build().unwrap()).await
+async fn impatient_server(name: &str) -> Server {
+    Server::start(Pool::builder().name(name).environment(Environment::Ci).build().unwrap()).await
 }
 
 /// The next connection to end did so for this reason, and nobody is left.
@@ -56,7 +58,7 @@ async fn the_client_resets() {
 
 #[tokio::test]
 async fn the_client_is_silent() {
-    let mut server = server("ends-silence").await;
+    let mut server = impatient_server("ends-silence").await;
     // It is there, but it reads nothing and so answers no ping.
     let mut client = connect(server.address, "ada").await;
     ends(&mut server, EndReason::Heartbeat).await;
@@ -118,6 +120,18 @@ async fn the_handler_panics() {
     say(&mut client, "panic").await;
     assert_eq!(close_code(&mut client).await, 1011);
     ends(&mut server, EndReason::HandlerPanic).await;
+}
+
+#[tokio::test]
+async fn the_manager_is_free_by_the_time_the_client_hears_of_the_end() {
+    let server = server("ends-before").await;
+    for command in ["close", "fail", "panic"] {
+        let mut client = connect(server.address, "ada").await;
+        say(&mut client, command).await;
+        while !client.next().await.unwrap().unwrap().is_close() {}
+        // Its answer has not been sent yet.
+        assert_eq!(server.pool.ledger().leases, 0, "{command}");
+    }
 }
 
 #[tokio::test]
@@ -208,7 +222,7 @@ async fn a_leaked_lease_is_evicted() {
 
 #[tokio::test]
 async fn a_forgotten_reservation_expires_by_itself() {
-    let mut server = server("ends-forgotten").await;
+    let mut server = impatient_server("ends-forgotten").await;
     // Somebody is being served, so somebody keeps the time.
     let mut client = connect(server.address, "ada").await;
     std::mem::forget(server.pool.reserve(&context("bob", None)).unwrap());
@@ -221,7 +235,7 @@ async fn a_forgotten_reservation_expires_by_itself() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_read_delays_nothing_but_its_own_task() {
-    let mut server = patient_server("ends-blocked").await;
+    let mut server = server("ends-blocked").await;
     let client = connect(server.address, "ada").await;
     let key = server.keys_of("ada")[0];
     // As much as the kernel takes, and more.
@@ -242,15 +256,15 @@ async fn a_peer_that_does_not_read_delays_nothing_but_its_own_task() {
 
 #[tokio::test]
 async fn a_lease_that_is_over_before_it_is_served_ends_at_once() {
-    let mut server = server("ends-early").await;
+    let server = server("ends-early").await;
     let lease = server.pool.reserve(&context("ada", None)).unwrap().open().unwrap();
     server.pool.evict(lease.key(), EndReason::Operator).unwrap();
     let (near, far) = tokio::io::duplex(1_024);
     let near = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
     let mut far = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
-    let app = server.app.clone();
+    let (app, mut closed) = Obedient::new();
     let (report, code) = tokio::join!(serve(near, lease, app), close_code(&mut far));
     assert_eq!((report.reason, code), (EndReason::Operator, 4002));
-    assert_eq!(server.closed.recv().await, Some(EndReason::Operator));
+    assert_eq!(closed.recv().await, Some(EndReason::Operator));
     server.is_empty().await;
 }

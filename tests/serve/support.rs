@@ -26,6 +26,13 @@ pub(crate) struct Obedient {
     task: Option<AbortHandle>,
 }
 
+impl Obedient {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<EndReason>) {
+        let (closed, heard) = mpsc::unbounded_channel();
+        (Self { closed, task: None }, heard)
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Count(u64);
 
@@ -87,7 +94,6 @@ pub(crate) struct Server {
     pub(crate) closed: mpsc::UnboundedReceiver<EndReason>,
     /// What `serve` returned.
     pub(crate) reports: mpsc::UnboundedReceiver<CloseReport>,
-    pub(crate) app: Obedient,
     _accepting: JoinSet<()>,
 }
 
@@ -96,9 +102,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (report, reports) = mpsc::unbounded_channel();
-        let (closer, closed) = mpsc::unbounded_channel();
-        let app = Obedient { closed: closer, task: None };
-        let obedient = app.clone();
+        let (obedient, closed) = Obedient::new();
         let mut accepting = JoinSet::new();
         let served = pool.clone();
         accepting.spawn(async move {
@@ -113,7 +117,7 @@ impl Server {
                 let _ = handle.send(serving.abort_handle());
             }
         });
-        Self { pool, address, closed, reports, app, _accepting: accepting }
+        Self { pool, address, closed, reports, _accepting: accepting }
     }
 
     /// How the next connection to end ended, once `serve` has returned.
@@ -128,7 +132,8 @@ impl Server {
     pub(crate) async fn is_empty(&self) {
         eventually("every manager is free", || {
             let ledger = self.pool.ledger();
-            ledger.balanced && (ledger.leases, ledger.users_sum, ledger.isolation_keys) == (0, 0, 0)
+            ledger.balanced
+                && (ledger.leases, ledger.users_sum, ledger.isolation_keys) == (0, 0, 0)
                 && ledger.occupied_slots == 0
         })
         .await;
@@ -136,6 +141,7 @@ impl Server {
 }
 
 /// Reserves before the handshake for the user and thread of the path, opens after it, serves.
+#[expect(clippy::result_large_err, reason = "the handshake's callback returns a whole response")]
 async fn connection(
     stream: TcpStream,
     pool: Pool<Count>,
