@@ -231,8 +231,10 @@ impl Drop for Release<'_> {
     }
 }
 
+type Boxed = Box<Record>;
+
 /// Gives the boxes back after the clock has stopped.
-struct Return<'a>(&'a ArrayQueue<Box<Record>>, Vec<Box<Record>>);
+struct Return<'a>(&'a ArrayQueue<Boxed>, Vec<Boxed>);
 
 impl Drop for Return<'_> {
     fn drop(&mut self) {

@@ -1,6 +1,56 @@
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 //! A pool of per-connection WebSocket managers with a lock-free core.
+//!
+//! A *manager* is what a server keeps for a connection: identity, state, outbound queue, counters, and
+//! the application's own state. Here managers live in a slab and are reused, not allocated; identity is
+//! made once; a key carries a generation, so a late clean-up cannot touch the next occupant; quotas are
+//! reserved before the handshake; and every way to end a connection frees its manager.
+//!
+//! # What to use, in which order
+//!
+//! 1. [`Pool::builder`] once, at the start. [`Pool`] is a cloneable handle.
+//! 2. At the door: [`IdGenerator::user_context_ids`] and
+//!    [`UserExecutionContext::from_websocket_request`]. An error is a 400 and names the rule.
+//! 3. Before the handshake: [`Pool::reserve`]. An error is a 429, 409 or 503 and leaves nothing behind.
+//! 4. After it: [`Reservation::open`] gives the [`Lease`]. Dropping that frees the manager.
+//! 5. With the `serve` feature `serve::serve(socket, lease, app)` does the rest; without it, a task of
+//!    your own asks the lease for messages to send and drops it at the end.
+//! 6. From anywhere: [`Pool::send`], [`Pool::send_to_user`], [`Pool::send_to_thread`],
+//!    [`Pool::send_many`], [`Pool::broadcast`], [`Pool::evict`], [`Pool::snapshot`], [`Pool::ledger`].
+//!
+//! ```
+//! use ws_manager_pool::{IdGenerator, Message, Pool, UserExecutionContext};
+//!
+//! let pool: Pool = Pool::builder().name("crate-docs").build()?;
+//! let ids = IdGenerator::user_context_ids("ada", "chat");
+//! let context = UserExecutionContext::from_websocket_request("ada", ids)?;
+//! let mut lease = pool.reserve(&context)?.open()?;
+//!
+//! assert!(pool.send(lease.key(), Message::from("hello")).is_queued());
+//! assert_eq!(lease.next_message()?.unwrap().as_text(), Some("hello"));
+//!
+//! drop(lease);
+//! assert!(pool.ledger().balanced);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | *(none)* | the pool alone: no async runtime, no I/O |
+//! | `serde` | `Serialize` for snapshots, reports and the ledger |
+//! | `serve` | `serve(socket, lease, app)` over any `Stream + Sink`, on Tokio |
+//! | `axum` | an extractor that checks the origin, identifies, reserves and upgrades |
+//! | `tungstenite` | `serve` over a `tokio_tungstenite::WebSocketStream` |
+//! | `testing` | a plain double of the pool for an application's tests |
+//!
+//! # What may block
+//!
+//! Acquire, pin and release in the [`slab`] are lock-free. A reservation's beginning, opening and end
+//! each hold the lock of one shard of users for a moment; a send holds the lock of one queue. No lock
+//! is held across an await, I/O, a callback or an allocation of unbounded size.
 
 pub mod clock;
 pub mod config;
@@ -36,6 +86,11 @@ pub use reason::{EndReason, Revoked};
 #[cfg_attr(docsrs, doc(cfg(feature = "serve")))]
 pub use serve::{Application, CloseReport, Connection, HandlerError, Received, drain, serve};
 pub use slab::Key as ManagerKey;
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 /// Its examples are tests.
 #[cfg(doctest)]

@@ -132,7 +132,7 @@ async fn live_and_end() {
 
     let mut ends: HashMap<EndReason, usize> = HashMap::new();
     for _ in 0..CONNECTIONS + hundred {
-        *ends.entry(server.closed.recv().await.unwrap()).or_default() += 1;
+        *ends.entry(server.heard().await).or_default() += 1;
     }
     let expected = HashMap::from([
         (EndReason::Closed, 2 * hundred), // and those who took over

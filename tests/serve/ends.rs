@@ -139,7 +139,7 @@ async fn the_task_is_cancelled_and_the_application_hears_of_it() {
     let mut server = server("ends-cancel").await;
     let mut client = connect(server.address, "ada").await;
     say(&mut client, "cancel").await;
-    assert_eq!(server.closed.recv().await, Some(EndReason::Dropped));
+    assert_eq!(server.heard().await, EndReason::Dropped);
     server.is_empty().await;
     assert!(client.next().await.is_none_or(|end| end.is_err()), "the socket was closed");
 }

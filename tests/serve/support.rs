@@ -91,7 +91,7 @@ pub(crate) struct Server {
     pub(crate) pool: Pool<Count>,
     pub(crate) address: SocketAddr,
     /// What the application heard.
-    pub(crate) closed: mpsc::UnboundedReceiver<EndReason>,
+    closed: mpsc::UnboundedReceiver<EndReason>,
     /// What `serve` returned.
     pub(crate) reports: mpsc::UnboundedReceiver<CloseReport>,
     _accepting: JoinSet<()>,
@@ -118,6 +118,11 @@ impl Server {
             }
         });
         Self { pool, address, closed, reports, _accepting: accepting }
+    }
+
+    /// What the application heard of the next connection to end.
+    pub(crate) async fn heard(&mut self) -> EndReason {
+        tokio::time::timeout(PATIENCE, self.closed.recv()).await.expect("an end in time").unwrap()
     }
 
     /// How the next connection to end ended, once `serve` has returned.
