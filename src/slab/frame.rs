@@ -79,6 +79,20 @@ pub(super) struct Retired<R: Resident>(*mut Slot<R>);
 unsafe impl<R: Resident> Send for Retired<R> {}
 
 impl<R: Resident> Retired<R> {
+    /// Drops the owners' parts, which walks do not read.
+    ///
+    /// # Safety
+    ///
+    /// Nobody but walks has a reference into the page.
+    pub(super) unsafe fn strip(&mut self) {
+        let slots = (0..PAGE).map(|offset| self.0.wrapping_add(offset)).take_while(|slot| !slot.is_null());
+        for slot in slots {
+            // SAFETY: `install` made the pointer from a box of `PAGE` slots; nobody else reaches the
+            // owner's part.
+            drop(unsafe { (*slot).owned.with_mut(|owned| std::mem::take(&mut *owned)) });
+        }
+    }
+
     /// Drops the slots and frees their memory.
     ///
     /// # Safety

@@ -1,6 +1,7 @@
 //! Memory comes and goes by pages: growing gives a frame its page, shrinking takes a page whose
 //! slots are all free. Both hold the growth lock, which no claim, pin or close touches.
 
+use super::frame::Retired;
 use super::header::{Header, State};
 use super::{PAGE, Resident, Slab};
 use crate::sync::{Ordering, epoch};
@@ -54,6 +55,7 @@ impl<R: Resident> Slab<R> {
     /// Takes out pages all of whose slots are free, from the highest, as long as `spare` free slots
     /// remain. Returns the number of slots whose memory went back. May block on the growth lock.
     pub fn shrink(&self, spare: usize) -> usize {
+        let mut retired = Vec::new();
         let mut growth = self.growth.lock();
         // Odd while slots may be hidden from a claimant's scan; see `claim_without_growth`.
         self.shrinks.fetch_add(1, Ordering::AcqRel);
@@ -61,7 +63,7 @@ impl<R: Resident> Slab<R> {
         let mut free = census.free;
         let mut taken = 0;
         for number in (0..growth.next_index.div_ceil(PAGE)).rev() {
-            let slots = self.page_out(number, free.saturating_sub(spare));
+            let slots = self.page_out(number, free.saturating_sub(spare), &mut retired);
             if slots > 0 {
                 growth.paged_out.insert(number);
                 (free, taken) = (free.saturating_sub(slots), taken + slots);
@@ -69,9 +71,21 @@ impl<R: Resident> Slab<R> {
         }
         self.shrinks.fetch_add(1, Ordering::AcqRel);
         drop(growth);
-        // Without this the last pages would wait for more garbage of this thread. Outside the lock:
-        // values are dropped here.
-        epoch::pin().flush();
+        let guard = epoch::pin();
+        for mut page in retired {
+            // SAFETY: `page_out` made every slot void, so no claim can succeed before `populate` installs
+            // another page; its claims were exclusive, so no pin, reservation or clean-up is running.
+            // What may still read the page is a walk: it reads glances only, and holds an epoch guard
+            // from before.
+            unsafe {
+                // Foreign code, so here, and not wherever some thread comes to collect garbage: that may
+                // be under any lock.
+                page.strip();
+                guard.defer_unchecked(move || page.free());
+            }
+        }
+        // Without this the last pages would wait for more garbage of this thread.
+        guard.flush();
         taken
     }
 
@@ -112,7 +126,7 @@ impl<R: Resident> Slab<R> {
     /// All or nothing: every slot of the frame becomes void and the page goes, or none does, as also
     /// when more than `most` slots are free. Returns the slots taken out. The caller holds the growth
     /// lock.
-    fn page_out(&self, number: usize, most: usize) -> usize {
+    fn page_out(&self, number: usize, most: usize, retired: &mut Vec<Retired<R>>) -> usize {
         let Some(frame) = self.directory.frame(number) else { return 0 };
         let headers = || frame.headers.iter().map(|cell| (cell, cell.load()));
         let free = headers().filter(|(_, header)| header.state() == State::Free).count();
@@ -137,12 +151,7 @@ impl<R: Resident> Slab<R> {
             }
         }
         if is_whole {
-            let guard = epoch::pin();
-            let page = frame.uninstall();
-            // SAFETY: every slot is void, so no claim can succeed before `populate` installs another
-            // page; the claims were exclusive, so no pin, reservation or clean-up is running. What
-            // may still read the page is a walk, and it holds an epoch guard from before.
-            unsafe { guard.defer_unchecked(move || page.free()) };
+            retired.push(frame.uninstall());
             return voided.iter().flatten().count();
         }
         let mut hints = 0;
