@@ -7,13 +7,13 @@ mod held;
 
 use common::{assert_counts, builder, context};
 use held::HeldPin;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Barrier, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::{mem, thread};
 use ws_manager_pool::{
     Clock, DuplicatePolicy, EndReason, Late, Lease, ManagerKey, ManagerState, Message, OpenError, Pool,
-    Reservation, ReserveWait, Revoked, SendOutcome, Session, TransitionError, UserId,
+    Reservation, ReserveWait, Revoked, SendOutcome, Session, TransitionError,
 };
 
 /// What the application keeps for a connection: a buffer that is reused.
@@ -54,62 +54,47 @@ impl Session for NotSync {
 
 #[test]
 fn exactly_one_of_close_evict_takeover_sweep_and_drop_cleans_up() {
-    const ROUNDS: u64 = 2_000;
+    const ROUNDS: u64 = 500;
     let pool: Pool = builder("once", 8).build().unwrap();
-    let user = UserId::new("ada").unwrap();
-    let cleaners = 5;
-    let (start, end) = (Barrier::new(cleaners + 1), Barrier::new(cleaners + 1));
     let wins: [AtomicUsize; 3] = Default::default();
-    let race = crossbeam_queue::ArrayQueue::new(1);
-    let keys = crossbeam_queue::ArrayQueue::new(3);
-    let repeat = |clean: &dyn Fn(u64)| {
-        for round in 0..ROUNDS {
-            start.wait();
-            clean(round);
-            end.wait();
-        }
+    let won = |cleaner: usize, is_winner: bool| {
+        wins[cleaner].fetch_add(usize::from(is_winner), Ordering::SeqCst);
     };
-    thread::scope(|scope| {
-        let (pool, wins, race, keys, user, repeat) = (&pool, &wins, &race, &keys, &user, &repeat);
-        let won = |cleaner: usize, is_winner: bool| {
-            wins[cleaner].fetch_add(usize::from(is_winner), Ordering::SeqCst);
+    let connect = || pool.reserve(&context("ada", "thread_a")).unwrap().open().unwrap();
+    for round in 0..ROUNDS {
+        let lease = connect();
+        let key = lease.key();
+        let start = Barrier::new(5);
+        let start = || {
+            start.wait();
         };
-        scope.spawn(move || {
-            repeat(&|round| {
-                let lease: Lease = race.pop().expect("one for each round");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                start();
                 if round % 2 == 0 {
                     won(0, lease.close(EndReason::Closed).is_ok());
                 }
             });
-        });
-        scope.spawn(move || {
-            repeat(&|_| won(1, pool.evict(keys.pop().unwrap(), EndReason::Operator).is_ok()));
-        });
-        scope.spawn(move || {
-            repeat(&|_| {
-                let key = keys.pop().unwrap();
+            scope.spawn(|| {
+                start();
+                won(1, pool.evict(key, EndReason::Operator).is_ok());
+            });
+            scope.spawn(|| {
+                start();
                 won(2, pool.evict_if(key, EndReason::Idle, |_| true) == Ok(true));
             });
-        });
-        scope.spawn(move || {
-            repeat(&|_| {
-                let report = pool.send(keys.pop().unwrap(), Message::from("while it ends"));
-                assert!(matches!(report, SendOutcome::Queued | SendOutcome::Stale));
+            scope.spawn(|| {
+                start();
+                let sent = pool.send(key, Message::from("while it ends"));
+                assert!(matches!(sent, SendOutcome::Queued | SendOutcome::Stale));
+            });
+            scope.spawn(|| {
+                start();
+                drop(connect());
             });
         });
-        scope.spawn(move || {
-            repeat(&|_| drop(pool.reserve(&context("ada", "thread_a")).unwrap().open().unwrap()));
-        });
-        for _ in 0..ROUNDS {
-            let lease = pool.reserve(&context("ada", "thread_a")).unwrap().open().unwrap();
-            (0..3).for_each(|_| keys.push(lease.key()).unwrap());
-            assert!(race.push(lease).is_ok());
-            start.wait();
-            end.wait();
-            assert_eq!(pool.evict_user(user, EndReason::Limit), 0, "everyone is gone");
-        }
-    });
-    assert_counts(&pool, 0, 0, 0);
+        assert_counts(&pool, 0, 0, 0);
+    }
     let tally = pool.ledger().tally;
     assert_eq!(tally.opened, 2 * ROUNDS);
     assert_eq!(tally.ended, tally.opened, "each once");
@@ -383,6 +368,41 @@ fn a_panic_while_a_lease_is_in_use_frees_it() {
     assert!(panicked.join().is_err());
     assert_counts(&pool, 0, 0, 0);
     drop(connect(&pool, "bob"));
+}
+
+static USED_BY_DROPS: OnceLock<Pool<Talkative>> = OnceLock::new();
+static DROPS: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug, Default)]
+struct Talkative;
+
+impl Session for Talkative {
+    fn reset(&mut self) {}
+}
+
+impl Drop for Talkative {
+    fn drop(&mut self) {
+        DROPS.fetch_add(1, Ordering::SeqCst);
+        let Some(pool) = USED_BY_DROPS.get() else { return };
+        assert!(pool.reserve(&context("drop", None)).is_ok());
+    }
+}
+
+/// States are dropped when their page goes: under no lock.
+#[test]
+fn a_state_whose_drop_uses_the_pool_waits_for_nobody() {
+    let pool: Pool<Talkative> = builder("talkative", 8_192).build().unwrap();
+    let pool = USED_BY_DROPS.get_or_init(|| pool);
+    for _ in 0..2 {
+        drop((0..8_000).map(|_| connect(pool, "ada")).collect::<Vec<_>>());
+        for _ in 0..10 {
+            pool.maintain();
+            // Collects garbage, in sections too.
+            (0..200).for_each(|_| drop(connect(pool, "ada")));
+        }
+    }
+    assert!(DROPS.load(Ordering::SeqCst) > 8_000);
+    assert_counts(pool, 0, 0, 0);
 }
 
 #[test]

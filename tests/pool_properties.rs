@@ -53,7 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<usize>().prop_map(Op::TouchOver),
         2 => Just(Op::HalfADeadlinePasses),
         1 => Just(Op::Maintain),
-        2 => (user.clone(), thread).prop_map(|(user, thread)| Op::SendToThread { user, thread }),
+        4 => (user.clone(), thread).prop_map(|(user, thread)| Op::SendToThread { user, thread }),
         1 => user.clone().prop_map(|user| Op::SendToUser { user }),
         2 => any::<usize>().prop_map(Op::Read),
         1 => (user, proptest::option::of(0..4_usize))
@@ -364,7 +364,7 @@ proptest! {
         policy in prop_oneof![
             3 => Just(DuplicatePolicy::Replace),
             1 => Just(DuplicatePolicy::Reject),
-            1 => Just(DuplicatePolicy::Allow),
+            2 => Just(DuplicatePolicy::Allow),
         ],
         ops in proptest::collection::vec(op(), 1..100),
     ) {

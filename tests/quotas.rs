@@ -278,6 +278,20 @@ fn under_allow_every_concurrent_open_of_a_thread_succeeds_and_counts() {
 }
 
 #[test]
+fn closing_one_tab_of_a_thread_leaves_the_others_reachable() {
+    let pool: Pool = builder("tabs", 8).duplicates(DuplicatePolicy::Allow).build().unwrap();
+    let tab = context("ada", "thread_a");
+    for closed in 0..3 {
+        let mut tabs: Vec<_> = (0..3).map(|_| pool.reserve(&tab).unwrap().open().unwrap()).collect();
+        drop(tabs.remove(closed));
+        let report = pool.send_to_thread(&tab.isolation_key(), Message::from("still here"));
+        assert_eq!((report.queued, report.addressed()), (2, 2));
+        assert!(tabs.iter_mut().all(|tab| received(tab) == ["still here"]));
+    }
+    assert_counts(&pool, 0, 0, 0);
+}
+
+#[test]
 fn under_replace_the_last_of_many_concurrent_opens_of_a_thread_remains() {
     let pool: Pool = builder("replace", 64).build().unwrap();
     for _ in 0..200 {

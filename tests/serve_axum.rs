@@ -141,7 +141,7 @@ async fn echoes(client: &mut Client, text: &str) {
 async fn close_code(client: &mut Client) -> u16 {
     loop {
         if let Wire::Close(close) = in_time(client.next()).await.unwrap().unwrap() {
-            let _ = client.close(None).await; // sends the answer
+            let _ = client.flush().await; // sends the answer
             return close.unwrap().code.into();
         }
     }

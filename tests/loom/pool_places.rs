@@ -4,7 +4,7 @@ use crate::race::Race;
 use loom::sync::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use ws_manager_pool::{
     Clock, DuplicatePolicy, Environment, IdGenerator, Lease, OpenError, Pool, Reservation, ReserveError,
@@ -22,6 +22,9 @@ struct World {
     is_woken: Arc<Flag>,
 }
 
+/// Models run side by side, and pools have names of their own. No part of any model.
+static MODELS: AtomicUsize = AtomicUsize::new(0);
+
 #[derive(Default)]
 struct Flag(AtomicBool);
 
@@ -36,14 +39,14 @@ impl World {
     fn new(capacity: usize, max_managers_per_user: usize) -> Self {
         let (clock, _) = Clock::manual();
         let pool: Pool = Pool::builder()
-            .name("model")
+            .name(format!("model-{}", MODELS.fetch_add(1, Ordering::Relaxed)))
             .environment(Environment::Ci)
             .capacity(capacity)
             .max_managers_per_user(max_managers_per_user)
             .duplicates(DuplicatePolicy::Replace)
             .clock(clock)
             .build()
-            .expect("the last model's pool has gone");
+            .expect("a valid configuration");
         drop(pool.reserve(&context("first", "thread_0")).expect("it is empty"));
         Self {
             pool,
@@ -124,7 +127,7 @@ fn of_two_users_one_gets_the_last_place() {
             world.assert_counts(0, 1);
             world.assert_whole();
         },
-        bounds: &[Some(1), Some(2)],
+        bounds: &[Some(1), Some(2), Some(3)],
         floor: 10,
     }
     .run();
@@ -143,7 +146,7 @@ fn one_user_gets_one_place_at_the_edge_of_the_quota() {
             world.assert_counts(0, 1);
             world.assert_whole();
         },
-        bounds: &[Some(1), Some(2)],
+        bounds: &[Some(1), Some(2), Some(3)],
         floor: 4,
     }
     .run();
@@ -167,7 +170,7 @@ fn a_place_that_is_given_back_can_be_had() {
             world.assert_counts(0, 1);
             world.assert_whole();
         },
-        bounds: &[Some(1), Some(2)],
+        bounds: &[Some(1), Some(2), Some(3)],
         floor: 10,
     }
     .run();
@@ -197,7 +200,36 @@ fn a_waiter_gets_the_place_that_is_given_back() {
             drop(world.waiting.lock().unwrap().take());
             world.assert_whole();
         },
-        bounds: &[Some(1), Some(2)],
+        bounds: &[Some(1), Some(2), Some(3)],
+        floor: 10,
+    }
+    .run();
+}
+
+#[test]
+fn a_try_does_not_overtake_a_waiter() {
+    Race {
+        name: "wait against drop and try",
+        world: || {
+            let world = World::new(1, 1);
+            world.reserve(0, "ada", "thread_a");
+            assert!(!world.poll());
+            world
+        },
+        roles: [
+            |world| world.give_back(0),
+            |world| match world.pool.reserve(&context("bob", "thread_b")) {
+                Ok(_) => panic!("the place is for the one who waits"),
+                Err(refusal) => assert_eq!(refusal, ReserveError::PoolFull { capacity: 1 }),
+            },
+        ],
+        afterwards: |world| {
+            assert!(world.is_woken.0.load(Ordering::SeqCst) && world.poll());
+            world.assert_counts(0, 1);
+            drop(world.waiting.lock().unwrap().take());
+            world.assert_whole();
+        },
+        bounds: &[Some(1), Some(2), Some(3)],
         floor: 10,
     }
     .run();
@@ -220,7 +252,7 @@ fn a_claim_takes_the_place_whether_the_old_connection_closes_or_is_taken_over() 
             world.assert_counts(1, 0);
             world.assert_whole();
         },
-        bounds: &[Some(1), Some(2)],
+        bounds: &[Some(1), Some(2), Some(3)],
         floor: 4,
     }
     .run();

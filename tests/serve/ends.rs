@@ -1,20 +1,23 @@
 //! Every way in which a connection can end frees its manager, and tells the client the right code.
 
 use crate::support::{
-    Obedient, PATIENCE, Server, close_code, connect, context, eventually, hear, reset, say,
+    Count, Obedient, PATIENCE, Server, close_code, connect, context, eventually, hear, reset, say,
 };
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use ws_manager_pool::serve::{CloseReport, drain, serve};
-use ws_manager_pool::{EndReason, Environment, Pool, ReserveError};
+use ws_manager_pool::{EndReason, Environment, Pool, PoolBuilder, ReserveError};
 
-/// One whose clients may be silent for as long as they like, on a machine as slow as it likes.
+/// One that waits for its clients for as long as they like.
 async fn server(name: &str) -> Server {
+    Server::start(patient(name).close_timeout(10 * PATIENCE).build().unwrap()).await
+}
+
+fn patient(name: &str) -> PoolBuilder<Count> {
     let builder = Pool::builder().name(name).environment(Environment::Ci);
-    let builder = builder.heartbeat_interval(10 * PATIENCE).reservation_deadline(PATIENCE);
-    Server::start(builder.build().unwrap()).await
+    builder.heartbeat_interval(10 * PATIENCE).reservation_deadline(PATIENCE).drain_timeout(PATIENCE)
 }
 
 async fn impatient_server(name: &str) -> Server {
@@ -195,8 +198,7 @@ async fn a_drain_ends_everything_and_waits_for_the_goodbyes() {
 
 #[tokio::test]
 async fn a_handler_that_never_returns_is_dropped_and_its_slot_used_again() {
-    let builder = Pool::builder().name("ends-hang").environment(Environment::Ci).capacity(1);
-    let mut server = Server::start(builder.build().unwrap()).await;
+    let mut server = Server::start(patient("ends-hang").capacity(1).build().unwrap()).await;
     let mut client = connect(server.address, "ada").await;
     let key = server.keys_of("ada")[0];
     say(&mut client, "hang").await;
@@ -235,7 +237,7 @@ async fn a_forgotten_reservation_expires_by_itself() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_read_delays_nothing_but_its_own_task() {
-    let mut server = server("ends-blocked").await;
+    let mut server = Server::start(patient("ends-blocked").build().unwrap()).await;
     let client = connect(server.address, "ada").await;
     let key = server.keys_of("ada")[0];
     // As much as the kernel takes, and more.

@@ -211,7 +211,7 @@ pub(crate) async fn close_code<T: AsyncRead + AsyncWrite + Unpin>(client: &mut W
     loop {
         let next = tokio::time::timeout(PATIENCE, client.next()).await.expect("a close frame in time");
         if let Wire::Close(close) = next.expect("a close frame").unwrap() {
-            let _ = client.close(None).await; // sends the answer
+            let _ = client.flush().await; // sends the answer
             return close.expect("a code").code.into();
         }
     }
