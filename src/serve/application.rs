@@ -64,8 +64,8 @@ pub trait Application: Send + Sync {
         message: Received<'_>,
     ) -> impl Future<Output = Result<(), HandlerError>> + Send;
 
-    /// The connection is over and its manager is free. Called once for each connection, whatever way
-    /// it ended, also when the serving task was cancelled. Synchronous: keep it short.
+    /// The connection is over and its manager is free. Called once for each connection whose serving
+    /// began, that is, was polled, whatever way it ended, also when the task was cancelled. Synchronous: keep it short.
     fn closed(&self, report: &CloseReport) {
         let _ = report;
     }

@@ -9,6 +9,7 @@ use crate::error::ReserveError;
 use crate::id::{IdError, UserExecutionContext};
 use crate::manager::Session;
 use crate::pool::{Pool, Reservation};
+use crate::reason::EndReason;
 use ::axum::Error;
 use ::axum::extract::ws::{CloseFrame as WireClose, Message, Utf8Bytes, WebSocketUpgrade};
 use ::axum::extract::{FromRef, FromRequestParts};
@@ -189,7 +190,8 @@ impl<I: Identify> PooledUpgrade<I> {
             match reservation.open() {
                 Ok(lease) => drop(serve(socket, lease, app).await),
                 Err(error) => {
-                    let goodbye = Goodbye::Close(CloseFrame::new(TRY_AGAIN_LATER, error.to_string()));
+                    let goodbye =
+                        Goodbye::Close(CloseFrame::new(EndReason::Limit.close_code(), error.to_string()));
                     // Elapsed: the peer was given its time.
                     let _ = timeout(close_timeout, goodbye.say(pin!(socket), Vec::new())).await;
                 }
@@ -197,9 +199,6 @@ impl<I: Identify> PooledUpgrade<I> {
         })
     }
 }
-
-/// The close code for a place that was lost during the handshake.
-const TRY_AGAIN_LATER: u16 = 1013;
 
 impl<I: Identify> fmt::Debug for PooledUpgrade<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,16 +10,20 @@ use super::transport::{CloseFrame, Fault, Frame, Transport};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::manager::{Message, Session, contain};
-use crate::pool::Tie;
+use crate::pool::{Held, Tie};
 use crate::reason::EndReason;
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 /// Frames that a turn reads, and messages that it takes from the queue, before others on the same
 /// thread have theirs.
 const TURN: usize = 64;
+
+/// Frames that wait in the library's buffer before nothing more is read: a peer that sends pings and
+/// reads no answers fills its own side, not our memory.
+pub(super) const UNFLUSHED: usize = 16;
 
 /// Why a conversation is over.
 pub(super) enum Ending {
@@ -29,6 +33,8 @@ pub(super) enum Ending {
     Peer(Option<CloseFrame>),
     Fault(Fault),
     Heartbeat,
+    /// The peer does not read what it asks for.
+    Slow,
     /// The application is done.
     Done,
     Error(HandlerError),
@@ -45,6 +51,7 @@ impl Ending {
             Self::Fault(Fault::TooLarge) => EndReason::TooLarge,
             Self::Fault(Fault::Socket) => EndReason::SocketError,
             Self::Heartbeat => EndReason::Heartbeat,
+            Self::Slow => EndReason::SlowConsumer,
             Self::Error(_) => EndReason::HandlerError,
             Self::Panic => EndReason::HandlerPanic,
         }
@@ -60,7 +67,10 @@ pub(super) struct Drive<'a, T, S: Session> {
     /// The moment at which the keeper was asked to wake us.
     alarm: Timestamp,
     wants_ping: bool,
-    needs_flush: bool,
+    /// Frames given to the library since the last complete flush.
+    unflushed: usize,
+    /// Since when that many wait that nothing is read.
+    blocked_since: Option<Timestamp>,
     frames_left: usize,
 }
 
@@ -73,7 +83,8 @@ impl<'a, T: Transport, S: Session> Drive<'a, T, S> {
             pulse: Pulse::new(tie.config(), tie.now()),
             alarm: Timestamp::ZERO,
             wants_ping: false,
-            needs_flush: false,
+            unflushed: 0,
+            blocked_since: None,
             frames_left: TURN,
         }
     }
@@ -86,6 +97,9 @@ impl<'a, T: Transport, S: Session> Drive<'a, T, S> {
                 return Poll::Ready(Err(ending));
             }
             while self.frames_left > 0 {
+                if self.unflushed >= UNFLUSHED && self.flush(cx)?.is_pending() {
+                    return self.rest_blocked(now);
+                }
                 let Poll::Ready(received) = self.socket.as_mut().poll_recv(cx) else {
                     self.frames_left = TURN;
                     return self.rest(cx, now);
@@ -102,7 +116,7 @@ impl<'a, T: Transport, S: Session> Drive<'a, T, S> {
                         self.note_received(payload);
                         return Poll::Ready(Ok(frame));
                     }
-                    Frame::Ping(_) => self.needs_flush = true, // the library has an answer for it
+                    Frame::Ping(_) => self.unflushed += 1, // the library has an answer for it
                     Frame::Pong(_) => {}
                     Frame::Close(close) => return Poll::Ready(Err(Ending::Peer(close))),
                 }
@@ -110,7 +124,7 @@ impl<'a, T: Transport, S: Session> Drive<'a, T, S> {
             // There may be more: the others' turn first.
             self.frames_left = TURN;
             cx.waker().wake_by_ref();
-            self.flush(cx)
+            self.flush_and_wait(cx)
         })
         .await
     }
@@ -143,11 +157,11 @@ impl<'a, T: Transport, S: Session> Drive<'a, T, S> {
     }
 
     /// Takes what is still queued, for the time after the lease. Nothing more is queued from now on.
-    pub(super) fn last_words(&mut self) -> Vec<Message> {
+    pub(super) fn last_words(&mut self, held: &mut Held<S>) -> Vec<Message> {
         // Refused: the lease is over, and the queue with it.
         let _ = self.tie.advance(|manager| manager.mark_closing());
         let mut messages = Vec::new();
-        while let Ok(Some(message)) = self.tie.pop() {
+        while let Some(message) = self.tie.pop_held(held) {
             messages.push(message);
         }
         self.report.messages_out += messages.len() as u64;
@@ -189,7 +203,7 @@ impl<'a, T: Transport, S: Session> Drive<'a, T, S> {
                 }
             };
             self.socket.as_mut().start_send(frame).map_err(|_| Ending::Fault(Fault::Socket))?;
-            self.needs_flush = true;
+            self.unflushed += 1;
         }
         cx.waker().wake_by_ref();
         Ok(())
@@ -203,7 +217,7 @@ impl<'a, T: Transport, S: Session> Drive<'a, T, S> {
             Beat::Dead => return Poll::Ready(Err(Ending::Heartbeat)),
         }
         self.set_alarm(now);
-        self.flush(cx)
+        self.flush_and_wait(cx)
     }
 
     /// The handler is pending, nothing is read: nobody can be found dead. Pings go out all the same,
@@ -214,7 +228,7 @@ impl<'a, T: Transport, S: Session> Drive<'a, T, S> {
             self.ping(cx)?;
         }
         self.set_alarm(now);
-        self.flush(cx)
+        self.flush_and_wait(cx)
     }
 
     fn ping(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
@@ -224,20 +238,41 @@ impl<'a, T: Transport, S: Session> Drive<'a, T, S> {
 
     /// An alarm that is early costs a turn and is set anew, so it need not follow every frame.
     fn set_alarm(&mut self, now: Timestamp) {
-        if self.alarm <= now {
+        if self.alarm <= now || self.pulse.deadline() < self.alarm {
             self.alarm = self.pulse.deadline();
             self.tie.wake_wanted(self.alarm);
         }
     }
 
-    fn flush<R>(&mut self, cx: &mut Context<'_>) -> Poll<Result<R, Ending>> {
-        if self.needs_flush {
-            match ready!(self.socket.as_mut().poll_flush(cx)) {
-                Ok(()) => self.needs_flush = false,
-                Err(_) => return Poll::Ready(Err(Ending::Fault(Fault::Socket))),
+    /// Too much waits to be written: nothing is read before the peer reads. It has as long for that as a
+    /// silent one has.
+    fn rest_blocked<R>(&mut self, now: Timestamp) -> Poll<Result<R, Ending>> {
+        let since = *self.blocked_since.get_or_insert(now);
+        let deadline = since.after(self.pulse.patience());
+        if now >= deadline {
+            return Poll::Ready(Err(Ending::Slow));
+        }
+        self.frames_left = TURN;
+        self.alarm = deadline;
+        self.tie.wake_wanted(deadline);
+        Poll::Pending
+    }
+
+    fn flush_and_wait<R>(&mut self, cx: &mut Context<'_>) -> Poll<Result<R, Ending>> {
+        let _: Poll<()> = self.flush(cx)?;
+        Poll::Pending
+    }
+
+    /// Writes out what the library holds.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Ending> {
+        if self.unflushed > 0 {
+            match self.socket.as_mut().poll_flush(cx) {
+                Poll::Ready(Ok(())) => (self.unflushed, self.blocked_since) = (0, None),
+                Poll::Ready(Err(_)) => return Err(Ending::Fault(Fault::Socket)),
+                Poll::Pending => return Ok(Poll::Pending),
             }
         }
-        Poll::Pending
+        Ok(Poll::Ready(()))
     }
 }
 
@@ -272,6 +307,11 @@ impl Pulse {
     fn heard(&mut self, now: Timestamp) {
         self.heard_at = now;
         self.pinged_at = None;
+    }
+
+    /// How long a peer may give no sign of life.
+    fn patience(&self) -> std::time::Duration {
+        self.interval.saturating_add(self.timeout)
     }
 
     /// When [`Pulse::check`] has something to say, if nothing is heard.

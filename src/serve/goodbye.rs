@@ -1,6 +1,6 @@
 //! What is said on a socket after its manager has been freed.
 
-use super::drive::Ending;
+use super::drive::{Ending, UNFLUSHED};
 use super::transport::{CloseFrame, Fault, Frame, Transport};
 use super::{NO_CLOSE_FRAME, NO_CODE};
 use crate::manager::Message;
@@ -68,10 +68,18 @@ impl Goodbye {
         if !is_answer {
             sent.ok()?;
             poll_fn(|cx| socket.as_mut().poll_flush(cx)).await.ok()?;
-            // Ends: with the peer's close frame, with the socket, or with the caller's patience.
+            // Ends: with the peer's close frame, with the socket, or with the caller's patience, which
+            // needs a turn of its own now and then.
+            let mut frames = 0;
             while let Some(Ok(frame)) = poll_fn(|cx| socket.as_mut().poll_recv(cx)).await {
                 if matches!(frame, Frame::Close(_)) {
                     break;
+                }
+                frames += 1;
+                if frames % UNFLUSHED == 0 {
+                    // The library answers pings. Whoever does not read the answers is not read from.
+                    poll_fn(|cx| socket.as_mut().poll_flush(cx)).await.ok()?;
+                    tokio::task::yield_now().await;
                 }
             }
         }

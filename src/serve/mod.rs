@@ -97,7 +97,7 @@ pub use transport::{CloseFrame, Fault, Frame, Transport, WireMessage};
 use crate::error::ReserveError;
 use crate::id::UserExecutionContext;
 use crate::manager::{Session, contain};
-use crate::pool::{Lease, Pool, Reservation};
+use crate::pool::{Lease, Pool, Reservation, Serving};
 use crate::reason::EndReason;
 use drive::{Drive, Ending};
 use goodbye::Goodbye;
@@ -115,7 +115,22 @@ use tokio::time::timeout;
 /// # Panics
 ///
 /// If polled outside of a Tokio runtime with its timer enabled.
-pub async fn serve<T, A>(socket: T, lease: Lease<A::Session>, app: A) -> CloseReport
+pub fn serve<T, A>(socket: T, lease: Lease<A::Session>, app: A) -> impl Future<Output = CloseReport>
+where
+    T: Transport,
+    A: Application,
+{
+    // From the call on, not from the first poll: a drain waits for a task that has not run yet, too.
+    let serving = lease.tie().begin_serving();
+    drive_to_the_end(socket, lease, app, serving)
+}
+
+async fn drive_to_the_end<T, A>(
+    socket: T,
+    lease: Lease<A::Session>,
+    app: A,
+    serving: Serving<A::Session>,
+) -> CloseReport
 where
     T: Transport,
     A: Application,
@@ -131,7 +146,7 @@ where
         messages_out: 0,
         handler_error: None,
     };
-    let _serving = lease.tie().begin_serving();
+    let _serving = serving;
     let mut farewell = Farewell { app: &app, report: &mut report, is_due: true };
     let mut socket = pin!(socket);
     let mut lease = lease;
@@ -145,7 +160,9 @@ where
         Ok(()) => Ending::Done,
         Err(ending) => ending,
     };
-    let last_words = if ending.is_ours() { drive.last_words() } else { Vec::new() };
+    // The bytes stay in the pool's budget for as long as they are in memory.
+    let mut held = tie.hold();
+    let last_words = if ending.is_ours() { drive.last_words(&mut held) } else { Vec::new() };
     // The manager is free before anybody is waited for.
     let reason = match tie.end(ending.reason()) {
         Ok(()) => ending.reason(),
@@ -163,6 +180,7 @@ where
     farewell.say();
     // Elapsed: the peer was given its time.
     let _ = timeout(close_timeout, goodbye.say(socket, last_words)).await;
+    drop(held);
     drop(farewell);
     report
 }
