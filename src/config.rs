@@ -44,7 +44,7 @@ pub struct Config {
     pub environment: Environment,
     /// Managers in all, reserved and live. 1 to 2³¹.
     pub capacity: usize,
-    /// Managers for one user, reserved and live. 1 to `capacity`, unless set for a single user.
+    /// Managers for one user, reserved and live, unless set for a single user. 1 to 2³¹.
     pub max_managers_per_user: usize,
     /// A second connection on an open thread.
     pub duplicates: DuplicatePolicy,

@@ -47,7 +47,8 @@ impl From<ConfigError> for BuildError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReserveError {
-    /// The user has as many managers as allowed: close one, or reconnect with the id of a live thread.
+    /// The user has as many managers as allowed: close one. Under [`crate::DuplicatePolicy::Replace`] a
+    /// reconnect with the id of a live thread is let in, unless another one is under way.
     UserFull {
         /// The user's limit.
         max_managers: usize,
@@ -89,11 +90,12 @@ impl ReserveError {
 impl fmt::Display for ReserveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UserFull { max_managers } => write!(
-                f,
-                "this user has {max_managers} open connections, which is the limit: close one, or \
-                 reconnect with the id of a live thread"
-            ),
+            Self::UserFull { max_managers } => {
+                write!(
+                    f,
+                    "this user has {max_managers} open connections, which is the limit: close one first"
+                )
+            }
             Self::PoolFull { capacity } => {
                 write!(f, "all {capacity} connections of this server are taken: try again later")
             }

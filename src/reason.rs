@@ -103,7 +103,7 @@ impl Revoked {
         Self { reason }
     }
 
-    /// Why. [`EndReason::Unknown`] if the slot has been used again since.
+    /// Why. [`EndReason::Unknown`] if the slot has been used again since, or its memory was given back.
     pub fn reason(&self) -> EndReason {
         self.reason
     }

@@ -92,7 +92,22 @@ pub(crate) use std::sync::atomic::AtomicU64 as StaticAtomicU64;
 /// Epochs keep a value page alive while a walk reads it.
 #[cfg(not(pool_loom))]
 pub(crate) mod epoch {
-    pub(crate) use crossbeam_epoch::pin;
+    use crossbeam_epoch::{Collector, Guard, LocalHandle};
+    use std::sync::LazyLock;
+
+    /// Ours alone. A pin may run what was deferred to its collector, and it may do so under a lock: in
+    /// the process-wide collector that could be anybody's code, which may call the pool.
+    static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
+
+    thread_local! {
+        static HANDLE: LocalHandle = COLLECTOR.register();
+    }
+
+    #[inline]
+    pub(crate) fn pin() -> Guard {
+        // A thread that is being torn down registers for this one pin.
+        HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin())
+    }
 }
 
 /// Stand-in: a retired page is never freed inside a model. What the models check is who may take a

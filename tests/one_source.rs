@@ -118,6 +118,8 @@ const STATICS: &[(&str, &str, &str)] = &[
     ("slab/cells.rs", "MINE", "the number of this thread"),
     ("slab/hints.rs", "MAGAZINES", "hints, which the header has to confirm"),
     ("slab/mod.rs", "IDS", "the next slab's number"),
+    ("sync.rs", "COLLECTOR", "pages on their way to the allocator, which no slot refers to"),
+    ("sync.rs", "HANDLE", "this thread's place in that collector"),
 ];
 
 #[test]

@@ -214,9 +214,10 @@ impl Model {
     fn open(&mut self, seat: Number) {
         let Some(real) = self.seats[seat].real.take() else { return };
         let opened = real.open();
-        let Seat { user, thread, is_over, claims, .. } = self.seats[seat];
+        let Seat { user, thread, is_over, claims, deadline, .. } = self.seats[seat];
         let twin = self.twin(user, thread);
-        if is_over {
+        if is_over || deadline <= self.now {
+            self.seats[seat].is_over = true;
             assert_eq!(opened.unwrap_err(), OpenError::Expired);
             return;
         }

@@ -35,8 +35,11 @@ fn parameter<'a>(request: &'a Parts, name: &str) -> Result<Option<Cow<'a, str>>,
     let Some(value) = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')) else {
         return Ok(None);
     };
-    let text = percent_decode_str(value).decode_utf8().map_err(|_| {
-        Refusal::new(StatusCode::BAD_REQUEST, format!("{name} is not UTF-8: percent-encode its UTF-8 bytes"))
-    })?;
-    Ok(Some(text))
+    let refused = |why| Refusal::new(StatusCode::BAD_REQUEST, format!("{name} {why}"));
+    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !value.split('%').skip(1).all(is_escape) {
+        return Err(refused("has a % without two hex digits: percent-encode it as %25"));
+    }
+    let text = percent_decode_str(value).decode_utf8();
+    text.map(Some).map_err(|_| refused("is not UTF-8: percent-encode its UTF-8 bytes"))
 }

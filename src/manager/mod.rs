@@ -269,17 +269,29 @@ impl Shared {
         if bytes > limits.message_bytes() || !budget.try_take(stripe, bytes) {
             return SendOutcome::Full(message);
         }
-        let outcome = match self.outbound.push(message, limits) {
-            Push::Queued => {
-                self.waker.wake();
-                return SendOutcome::Queued;
+        let refused = self.outbound.push(message, limits);
+        if refused == Push::Queued {
+            if let Some(waker) = self.waker.take() {
+                wake(waker);
             }
-            Push::Closed(_) => SendOutcome::Dropped,
-            Push::Full(message) => SendOutcome::Full(message),
-        };
+            return SendOutcome::Queued;
+        }
         budget.give(stripe, bytes);
-        outcome
+        match refused {
+            Push::Full(message) => SendOutcome::Full(message),
+            Push::Closed(message) => {
+                session::discard(message);
+                SendOutcome::Dropped
+            }
+            Push::Queued => SendOutcome::Queued,
+        }
     }
+}
+
+/// Wakes a task: foreign code, possibly while another panic unwinds or others wait for their message.
+/// A panic stays here.
+pub(crate) fn wake(waker: Waker) {
+    let _ = session::contain(|| waker.wake());
 }
 
 #[cfg(test)]

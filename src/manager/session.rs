@@ -16,8 +16,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// - **Bounded**: give back a buffer that grew beyond what an ordinary connection needs
 ///   (`Vec::shrink_to`); the pool keeps as many states as it has slots.
 ///
-/// It runs at most once between two connections, never on a sender's thread and never under a
-/// lock. It should be short and must not block. If it panics, the value is dropped and replaced by
+/// It runs between two connections, and after a reservation that never became one; never on a
+/// sender's thread and never under a lock. It should be short and must not block. If it panics, the value is dropped and replaced by
 /// `Default`; if that panics too, the slot is taken out of use and replaced by another.
 ///
 /// ```

@@ -112,9 +112,6 @@ impl<S: Session> Core<S> {
         let isolation_hash = self.isolation_hash(context);
         // Ends: each turn but the last follows a growth of the slab.
         loop {
-            if self.is_draining.load(Ordering::Acquire) {
-                return Err(ReserveError::Draining);
-            }
             let mut shard = self.registry.section(user_hash);
             match self.reserve_in(&mut shard, user_hash, isolation_hash, context, places) {
                 Ok(seat) => return Ok(seat),
@@ -136,6 +133,11 @@ impl<S: Session> Core<S> {
         context: &UserExecutionContext,
         places: Places,
     ) -> Result<Seat, Refusal> {
+        // In the section: `start_drain` passes through each after it has set the flag, so whoever comes
+        // later sees it, and whoever came before is counted.
+        if self.is_draining.load(Ordering::Relaxed) {
+            return Err(Refusal::Final(ReserveError::Draining));
+        }
         let user_id = context.user_id();
         let max_managers = shard.limit(user_hash, user_id).unwrap_or(self.config.max_managers_per_user);
         let deadline = self.clock.now().after(self.config.reservation_deadline);
@@ -214,10 +216,19 @@ impl<S: Session> Core<S> {
         let Seat { user, isolation_hash, .. } = seat;
         let key = match seat.slot {
             SeatSlot::Reserved(key) => key,
+            SeatSlot::Heir { of, heir } if self.is_late(of, heir) => {
+                self.give_back(seat, SeatEnd::Expired);
+                return Err(OpenError::Expired);
+            }
             SeatSlot::Heir { of, heir } => self.take_over(user, of, heir)?,
         };
         let mut starting = self.slab.begin(key).map_err(|_| OpenError::Expired)?;
         let now = self.clock.now();
+        if starting.value(|glance, _, _| glance.notes.is_overdue(now)) {
+            drop(starting); // back to `Reserved`, and from there
+            self.give_back(Seat { slot: SeatSlot::Reserved(key), ..seat }, SeatEnd::Expired);
+            return Err(OpenError::Expired);
+        }
         let prepared = starting.value(|glance, shared, owned| {
             owned.prepare()?;
             shared.reset_for_new_connection(&glance.manager, context.clone(), now, made_at);
@@ -248,6 +259,11 @@ impl<S: Session> Core<S> {
         drop(shard);
         if let Some(replaced) = replaced {
             self.finish(replaced);
+        }
+        // There is a connection to take over now. No fence: a waiter of this user has looked for it in
+        // the same section, either after us, or before, and then we see that it waits.
+        if self.config.duplicates == DuplicatePolicy::Replace && !self.waiting().is_empty() {
+            self.serve_waiting();
         }
         Ok(Opened { owner, user })
     }
@@ -350,6 +366,11 @@ impl<S: Session> Core<S> {
         self.place_freed();
     }
 
+    /// The slot that an heir was to inherit went out of use, and the claim with it.
+    pub(super) fn orphaned(&self, user: UserRef) {
+        self.unreserve(&mut self.registry.section(user.hash), user, SeatEnd::Expired);
+    }
+
     /// Takes a reservation out of the user's count. In the user's section.
     fn unreserve(&self, shard: &mut Shard, user: UserRef, how: SeatEnd) {
         if let Some(entry) = shard.holder(user) {
@@ -401,6 +422,12 @@ impl<S: Session> Core<S> {
         let is_ours =
             cfg!(fault = "inherit_by_key") || self.notes(next, |notes| notes.was_handed_to(heir))?;
         (is_reserved && is_ours).then_some(next)
+    }
+
+    /// A claim on a live lease that nobody has withdrawn yet, but that is past its deadline.
+    fn is_late(&self, of: Key, heir: Heir) -> bool {
+        let now = self.clock.now();
+        self.notes(of, |notes| notes.heir() == Some(heir) && notes.is_overdue(now)).unwrap_or(false)
     }
 
     fn has_heir(&self, of: Key, heir: Heir) -> bool {

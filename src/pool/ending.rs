@@ -1,11 +1,10 @@
 //! The other half of the heart: how leases end, and how what was forgotten is taken back.
 
 use super::core::{Core, Ended, Seat, SeatEnd, SeatSlot};
-use super::occupant::wake;
 use super::registry::{Shard, UserRef};
 use crate::clock::Timestamp;
 use crate::error::Late;
-use crate::manager::{PooledWebSocketManager, Session};
+use crate::manager::{PooledWebSocketManager, Session, wake};
 use crate::reason::{EndReason, Revoked};
 use crate::slab::{Cursor, Key, Stale, State};
 use crate::sync::Ordering;
@@ -139,7 +138,7 @@ impl<S: Session> Core<S> {
     pub(super) fn maintain(&self) -> usize {
         let expired = self.expire(self.clock.now());
         // Room for a quarter more than is in use stays, so that a breathing load does not thrash.
-        self.slab.shrink(self.slab.occupied() / 4 + SPARE_SLOTS);
+        self.slab.shrink_settled(self.slab.occupied() / 4 + SPARE_SLOTS);
         self.slab.refresh_hints();
         self.registry.shrink();
         self.place_freed();

@@ -5,13 +5,12 @@ use super::Pool;
 use super::core::Core;
 use super::handle::Handle;
 use super::lease::Tie;
-use super::occupant::wake;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::id::UserExecutionContext;
-use crate::manager::{Message, SendOutcome, Session};
+use crate::manager::{Message, SendOutcome, Session, wake};
 use crate::reason::{EndReason, Revoked};
-use crate::slab::{Cells, Cursor, Key, Stale, State};
+use crate::slab::{Cells, Cursor, Key, Stale, State, thread_number};
 use crate::sync::{AtomicBool, Ordering};
 use std::sync::Weak;
 use std::task::Waker;
@@ -79,6 +78,24 @@ impl<S: Session> Tie<S> {
         Serving { handle: self.handle.clone() }
     }
 
+    /// Takes a message out for the time after the lease. Its bytes stay in the pool's account, until
+    /// `held` is dropped.
+    pub(crate) fn pop_held(&self, held: &mut Held<S>) -> Option<Message> {
+        let popped = self.handle.slab.pin(self.key, |glance, shared| {
+            let message = shared.outbound.pop()?;
+            glance.manager.sent(message.len(), self.now());
+            Some(message)
+        });
+        let message = popped.ok().flatten()?;
+        held.bytes += message.len();
+        Some(message)
+    }
+
+    /// Holds no bytes yet.
+    pub(crate) fn hold(&self) -> Held<S> {
+        Held { handle: self.handle.clone(), bytes: 0 }
+    }
+
     /// Makes the caller the pool's keeper, if it has none.
     pub(crate) fn become_keeper(&self) -> Option<Keeper<S>> {
         let has_keeper = &self.handle.keeping.has_keeper;
@@ -100,6 +117,18 @@ pub(crate) struct Serving<S: Session> {
 impl<S: Session> Drop for Serving<S> {
     fn drop(&mut self) {
         self.handle.keeping.serves.add(ENDED, 1);
+    }
+}
+
+/// Bytes of the pool's outbound budget that outlive their queue.
+pub(crate) struct Held<S: Session> {
+    handle: Handle<S>,
+    bytes: usize,
+}
+
+impl<S: Session> Drop for Held<S> {
+    fn drop(&mut self) {
+        self.handle.slab.resident().budget.give(thread_number(), self.bytes);
     }
 }
 

@@ -33,7 +33,10 @@ pub use send::SendReport;
 pub use snapshot::{ManagerSnapshot, PoolSnapshot};
 pub use verbs::{ManagerLease, ManagerPool, ManagerReservation};
 #[cfg(feature = "serve")]
-pub(crate) use {keeping::Keeper, lease::Tie};
+pub(crate) use {
+    keeping::{Held, Keeper, Serving},
+    lease::Tie,
+};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -192,8 +195,9 @@ impl<S: Session> Pool<S> {
 
     /// Takes no new connections from now on. Those who wait for a place are refused.
     pub fn start_drain(&self) {
-        // Release: pairs with the Acquire in `Core::reserve`.
+        // Release: pairs with the Acquire in `is_draining`. For reservations the sections order it.
         self.handle.is_draining.store(true, Ordering::Release);
+        self.handle.registry.pass_through();
         self.handle.serve_waiting();
     }
 

@@ -1,15 +1,14 @@
 //! What the pool keeps in a slot: the manager, and the pool's own notes beside it.
 
-use super::core::{Core, Seat, SeatEnd, SeatSlot};
+use super::core::{Core, Seat, SeatSlot};
 use super::registry::UserRef;
 use super::waiting::Waiting;
 use crate::clock::Timestamp;
-use crate::manager::{ByteBudget, Glance, Owned, Session, Shared};
+use crate::manager::{ByteBudget, Glance, Owned, Session, Shared, wake};
 use crate::reason::EndReason;
 use crate::slab::{Fate, Key, Resident, Vacated, thread_number};
 use crate::sync::{AtomicU64, Ordering};
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{OnceLock, Weak};
 use std::task::Waker;
 
@@ -71,7 +70,7 @@ impl<S: Session> Resident for Occupants<S> {
             false
         };
         let (fate, orphan) = if is_broken || !has_next_life {
-            (Fate::Retire, glance.notes.claim_on(key))
+            (Fate::Retire, glance.notes.take_claim(key))
         } else {
             (glance.notes.settle(), None)
         };
@@ -88,7 +87,7 @@ impl<S: Session> Resident for Occupants<S> {
         }
         if let Some(core) = self.bell.get().and_then(Weak::upgrade) {
             if let Some(seat) = residue.orphan {
-                core.give_back(seat, SeatEnd::Expired);
+                core.orphaned(seat.user);
             }
             core.serve_waiting();
         }
@@ -100,11 +99,6 @@ pub(super) struct Residue {
     waker: Option<Waker>,
     /// A claim on a slot that was retired instead of being handed over.
     orphan: Option<Seat>,
-}
-
-/// Foreign code, possibly inside another unwinding: a panic stays here.
-pub(super) fn wake(waker: Waker) {
-    drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
 }
 
 /// The pool's notes on a slot. Written in sections of the occupant's user (or by the finaliser, who
@@ -191,6 +185,13 @@ impl Notes {
     pub(super) fn claim_on(&self, of: Key) -> Option<Seat> {
         let (user, isolation_hash) = (self.user(), self.isolation_hash());
         self.heir().map(|heir| Seat { user, isolation_hash, slot: SeatSlot::Heir { of, heir } })
+    }
+
+    /// Takes the claim out of a slot that will not be handed over. For the finaliser, who is alone.
+    fn take_claim(&self, of: Key) -> Option<Seat> {
+        let seat = self.claim_on(of)?;
+        // AcqRel: against `disinherit`, exactly one of the two gets the claim.
+        (self.heir.swap(0, Ordering::AcqRel) != 0).then_some(seat)
     }
 
     /// Names an heir. In the user's section, with the occupant live and no heir yet.

@@ -111,6 +111,11 @@ impl Registry {
         self.shards.iter().for_each(|shard| shard.lock().shrink());
     }
 
+    /// Waits until every section that was running has ended.
+    pub(super) fn pass_through(&self) {
+        self.shards.iter().for_each(|shard| drop(shard.lock()));
+    }
+
     /// Adds up the tables, one shard after the other.
     pub(super) fn totals(&self) -> Totals {
         self.shards.iter().fold(Totals::default(), |sum, shard| {

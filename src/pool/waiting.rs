@@ -5,10 +5,10 @@
 //! waiter that went away passes on what it was handed.
 
 use super::core::{Core, Places, Seat};
-use super::occupant::wake;
+use crate::config::DuplicatePolicy;
 use crate::error::ReserveError;
 use crate::id::UserExecutionContext;
-use crate::manager::Session;
+use crate::manager::{Session, wake};
 use crate::sync::{AtomicUsize, Mutex, Ordering, fence};
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -49,7 +49,7 @@ impl Waiting {
 
     /// Nobody waits. One load of a word that is written only when somebody comes or goes.
     #[inline]
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.unserved.load(Ordering::Relaxed) == 0
     }
 
@@ -92,18 +92,16 @@ impl<S: Session> Core<S> {
     /// Gets in line. Served at once if there is a place.
     pub(super) fn join_queue(&self, context: &UserExecutionContext, waker: &Waker) -> Turn {
         let mut woken = Vec::new();
+        // Foreign code: before the lock.
+        let waiter = Waiter { context: context.clone(), outcome: None, waker: waker.clone() };
         let mut queue = self.waiting().queue.lock();
         let ticket = queue.next;
         queue.next += 1;
-        let waiter = Waiter { context: context.clone(), outcome: None, waker: waker.clone() };
         queue.waiters.insert(ticket, waiter);
         self.waiting().unserved.fetch_add(1, Ordering::Relaxed);
         // SeqCst fence: pairs with the one in `is_awaited`, see there.
         fence(Ordering::SeqCst);
-        if self.serve(&mut queue, &mut woken) {
-            // No free place, but perhaps a live connection of the same thread to take over.
-            self.serve_one(&mut queue, ticket, Places::Inherited);
-        }
+        self.serve(&mut queue, &mut woken);
         let served = queue.take_served(ticket);
         drop(queue);
         woken.into_iter().for_each(wake);
@@ -112,14 +110,14 @@ impl<S: Session> Core<S> {
 
     /// Has the ticket's turn come? If not, `waker` will be woken when it does.
     pub(super) fn check_turn(&self, ticket: Ticket, waker: &Waker) -> Turn {
+        // Foreign code, the clone before the lock and the drop after it.
+        let fresh = waker.clone();
         let mut queue = self.waiting().queue.lock();
         let served = queue.take_served(ticket);
-        let replaced = queue.waiters.get_mut(&ticket).and_then(|waiter| {
-            let is_same = waiter.waker.will_wake(waker);
-            (!is_same).then(|| std::mem::replace(&mut waiter.waker, waker.clone()))
-        });
+        let replaced =
+            queue.waiters.get_mut(&ticket).map(|waiter| std::mem::replace(&mut waiter.waker, fresh));
         drop(queue);
-        drop(replaced); // foreign code
+        drop(replaced);
         Turn::of(ticket, served)
     }
 
@@ -143,26 +141,24 @@ impl<S: Session> Core<S> {
     /// Hands free places to those who can have them, in order. `true`: the pool is full, and the
     /// first who could not be served waits for it.
     fn serve(&self, queue: &mut Queue, woken: &mut Vec<Waker>) -> bool {
+        let mut places = Places::Any;
         for waiter in queue.waiters.values_mut().filter(|waiter| waiter.outcome.is_none()) {
-            match self.reserve(&waiter.context, Places::Any) {
+            match self.reserve(&waiter.context, places) {
                 Err(ReserveError::UserFull { .. }) => continue,
-                Err(ReserveError::PoolFull { .. }) => return true,
+                Err(ReserveError::PoolFull { .. }) if self.config.duplicates != DuplicatePolicy::Replace => {
+                    return true;
+                }
+                Err(ReserveError::PoolFull { .. }) => {
+                    // Behind the first who waits for a slot, others may have a connection to take over.
+                    places = Places::Inherited;
+                    continue;
+                }
                 outcome => waiter.outcome = Some(outcome),
             }
             self.waiting().unserved.fetch_sub(1, Ordering::Relaxed);
-            woken.push(waiter.waker.clone());
+            woken.push(std::mem::replace(&mut waiter.waker, Waker::noop().clone()));
         }
-        false
-    }
-
-    fn serve_one(&self, queue: &mut Queue, ticket: Ticket, places: Places) {
-        let Some(waiter) = queue.waiters.get_mut(&ticket).filter(|waiter| waiter.outcome.is_none()) else {
-            return;
-        };
-        if let Ok(seat) = self.reserve(&waiter.context, places) {
-            waiter.outcome = Some(Ok(seat));
-            self.waiting().unserved.fetch_sub(1, Ordering::Relaxed);
-        }
+        places == Places::Inherited
     }
 }
 

@@ -61,6 +61,14 @@ impl<R: Resident> Frame<R> {
         self.page.store(Box::into_raw(page).cast(), Ordering::Release);
     }
 
+    /// A number for a frame without occupants, and another one once a slot of it has had another life.
+    pub(super) fn rest(&self) -> Option<u64> {
+        self.headers.iter().map(HeaderCell::load).try_fold(0_u64, |rest, header| {
+            // Generations only go forward, so the sum does not come back soon.
+            (!header.state().is_occupied()).then(|| rest.wrapping_add(u64::from(header.generation())))
+        })
+    }
+
     pub(super) fn has_page(&self) -> bool {
         !self.page.load(Ordering::Acquire).is_null()
     }

@@ -1,11 +1,11 @@
 //! Memory comes and goes by pages: growing gives a frame its page, shrinking takes a page whose
 //! slots are all free. Both hold the growth lock, which no claim, pin or close touches.
 
-use super::frame::Retired;
+use super::frame::{Frame, Retired};
 use super::header::{Header, State};
 use super::{PAGE, Resident, Slab};
 use crate::sync::{Ordering, epoch};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the growth lock guards.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Growth {
     next_index: usize,
     /// Frames whose page was taken out, lowest first.
     paged_out: BTreeSet<usize>,
+    /// Frames without an occupant at the last `shrink_settled`, and their [`Frame::rest`] then.
+    at_rest: BTreeMap<usize, u64>,
 }
 
 impl<R: Resident> Slab<R> {
@@ -55,6 +57,23 @@ impl<R: Resident> Slab<R> {
     /// Takes out pages all of whose slots are free, from the highest, as long as `spare` free slots
     /// remain. Returns the number of slots whose memory went back. May block on the growth lock.
     pub fn shrink(&self, spare: usize) -> usize {
+        self.shrink_where(spare, |_, _| true)
+    }
+
+    /// As [`Slab::shrink`], but takes only pages in which nothing has begun or ended since the last
+    /// call: former owners have had the time to read in a glance how their lives ended.
+    pub(crate) fn shrink_settled(&self, spare: usize) -> usize {
+        let before = std::mem::take(&mut self.growth.lock().at_rest);
+        let at_rest: BTreeMap<_, _> =
+            self.frames_in_use().filter_map(|(number, frame)| Some((number, frame.rest()?))).collect();
+        let taken = self.shrink_where(spare, |number, frame| {
+            frame.rest().is_some_and(|rest| before.get(&number) == Some(&rest))
+        });
+        self.growth.lock().at_rest = at_rest;
+        taken
+    }
+
+    fn shrink_where(&self, spare: usize, may_go: impl Fn(usize, &Frame<R>) -> bool) -> usize {
         let mut retired = Vec::new();
         let mut growth = self.growth.lock();
         // Odd while slots may be hidden from a claimant's scan; see `claim_without_growth`.
@@ -63,6 +82,9 @@ impl<R: Resident> Slab<R> {
         let mut free = census.free;
         let mut taken = 0;
         for number in (0..growth.next_index.div_ceil(PAGE)).rev() {
+            if !self.directory.frame(number).is_some_and(|frame| may_go(number, frame)) {
+                continue;
+            }
             let slots = self.page_out(number, free.saturating_sub(spare), &mut retired);
             if slots > 0 {
                 growth.paged_out.insert(number);

@@ -164,6 +164,11 @@ impl State {
 
     /// Brings a seat to a slot of its own: ends the lease that it takes over, if that is still live.
     pub(super) fn take_over(&mut self, seat: Seat, after: &mut After) -> Result<Seat, OpenError> {
+        if self.is_overdue(seat) {
+            self.release(seat, |tally| &mut tally.expired);
+            self.serve(after);
+            return Err(OpenError::Expired);
+        }
         if let Seat::Heir { of, claim } = seat
             && self.is_heir(of, claim)
         {
@@ -172,24 +177,40 @@ impl State {
         self.reserved_key(seat).map(Seat::Own).ok_or(OpenError::Expired)
     }
 
+    fn is_overdue(&self, seat: Seat) -> bool {
+        let now = self.clock.now();
+        let key = match seat {
+            Seat::Heir { of, claim } if self.is_heir(of, claim) => of,
+            _ => match self.reserved_key(seat) {
+                Some(key) => key,
+                None => return false,
+            },
+        };
+        match self.slots[key.index() as usize].holder {
+            Holder::Reserved { deadline, .. } | Holder::Live { heir: Some((_, deadline)), .. } => {
+                deadline <= now
+            }
+            _ => false,
+        }
+    }
+
     /// Turns a seat with its own slot into a lease.
     pub(super) fn open(&mut self, seat: Seat, life: Life, after: &mut After) -> Result<Key, OpenError> {
         let key = self.reserved_key(seat).ok_or(OpenError::Expired)?;
         let context = life.read(|manager| manager.context().clone()).ok_or(OpenError::Expired)?;
-        let has_replaced = match (self.config.duplicates, self.twin(&context)) {
+        match (self.config.duplicates, self.twin(&context)) {
             (DuplicatePolicy::Reject, Some(_)) => return Err(OpenError::ThreadInUse),
             (DuplicatePolicy::Replace, Some(old)) => {
                 self.close(old, EndReason::Takeover, after).map_err(|Late| OpenError::Expired)?;
-                true
             }
-            _ => false,
-        };
+            _ => {}
+        }
         let user = self.users.entry(context.user_id().clone()).or_default();
         user.reserved -= 1;
         user.members.push(key);
         self.slots[key.index() as usize].holder = Holder::Live { life: Arc::new(life), heir: None };
         self.tally.opened += 1;
-        if has_replaced {
+        if self.config.duplicates == DuplicatePolicy::Replace {
             // Only now: a waiter of this thread can claim the new connection.
             self.serve(after);
         }

@@ -2,6 +2,7 @@
 
 use super::life::After;
 use super::state::{Number, Places, Seat, State};
+use crate::config::DuplicatePolicy;
 use crate::error::ReserveError;
 use crate::id::UserExecutionContext;
 use std::task::Waker;
@@ -31,12 +32,7 @@ impl State {
     ) -> Turn {
         let ticket = self.number();
         self.waiters.insert(ticket, Waiter { context: context.clone(), outcome: None, waker: waker.clone() });
-        if self.serve(after)
-            && let Ok(seat) = self.reserve(context, Places::Inherited)
-            && let Some(waiter) = self.waiters.get_mut(&ticket)
-        {
-            waiter.outcome = Some(Ok(seat));
-        }
+        self.serve(after);
         self.check_turn(ticket, waker, after)
     }
 
@@ -63,10 +59,17 @@ impl State {
     pub(super) fn serve(&mut self, after: &mut After) -> bool {
         let unserved = self.waiters.iter().filter(|(_, waiter)| waiter.outcome.is_none());
         let tickets: Vec<_> = unserved.map(|(&ticket, waiter)| (ticket, waiter.context.clone())).collect();
+        let mut places = Places::Any;
         for (ticket, context) in tickets {
-            let outcome = match self.reserve(&context, Places::Any) {
+            let outcome = match self.reserve(&context, places) {
                 Err(ReserveError::UserFull { .. }) => continue,
-                Err(ReserveError::PoolFull { .. }) => return true,
+                Err(ReserveError::PoolFull { .. }) if self.config.duplicates != DuplicatePolicy::Replace => {
+                    return true;
+                }
+                Err(ReserveError::PoolFull { .. }) => {
+                    places = Places::Inherited;
+                    continue;
+                }
                 outcome => outcome,
             };
             if let Some(waiter) = self.waiters.get_mut(&ticket) {
@@ -74,7 +77,7 @@ impl State {
                 after.woken.push(waiter.waker.clone());
             }
         }
-        false
+        places == Places::Inherited
     }
 
     pub(super) fn waiting(&self) -> usize {
