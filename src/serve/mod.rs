@@ -30,6 +30,7 @@
 //! | the handler returned an error, or panicked | `HandlerError`, `HandlerPanic` | 1011 |
 //! | the peer broke the protocol, sent no UTF-8, sent too much | `ProtocolError`, `InvalidUtf8`, `TooLarge` | 1002, 1007, 1009 |
 //! | silence, and no answer to a ping | `Heartbeat` | 4005 |
+//! | the peer asks for more than it reads, for interval and timeout together | `SlowConsumer` | 1013 |
 //! | the socket failed, or ended without a close frame | `SocketError` | nothing |
 //! | eviction, takeover, drain, limits | the evictor's | its code |
 //! | the task was cancelled | `Dropped` | nothing |
