@@ -269,21 +269,22 @@ impl Shared {
         if bytes > limits.message_bytes() || !budget.try_take(stripe, bytes) {
             return SendOutcome::Full(message);
         }
-        let refused = self.outbound.push(message, limits);
-        if refused == Push::Queued {
-            if let Some(waker) = self.waker.take() {
-                wake(waker);
+        match self.outbound.push(message, limits) {
+            Push::Queued => {
+                if let Some(waker) = self.waker.take() {
+                    wake(waker);
+                }
+                SendOutcome::Queued
             }
-            return SendOutcome::Queued;
-        }
-        budget.give(stripe, bytes);
-        match refused {
-            Push::Full(message) => SendOutcome::Full(message),
+            Push::Full(message) => {
+                budget.give(stripe, bytes);
+                SendOutcome::Full(message)
+            }
             Push::Closed(message) => {
+                budget.give(stripe, bytes); // first: the payload's drop is foreign code
                 session::discard(message);
                 SendOutcome::Dropped
             }
-            Push::Queued => SendOutcome::Queued,
         }
     }
 }

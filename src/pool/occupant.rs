@@ -58,7 +58,7 @@ impl<S: Session> Resident for Occupants<S> {
     type Residue = Residue;
 
     fn clean(&self, vacated: Vacated<'_, Self>) -> (Fate, Residue) {
-        let Vacated { key, glance, shared, owned, is_winner, has_next_life } = vacated;
+        let Vacated { glance, shared, owned, is_winner, has_next_life, .. } = vacated;
         let cleaned = shared.clean(&glance.manager);
         self.budget.give(thread_number(), cleaned.queued_bytes);
         // The application's reset may be slow or panic: it never runs on a thread that only happened
@@ -70,7 +70,7 @@ impl<S: Session> Resident for Occupants<S> {
             false
         };
         let (fate, orphan) = if is_broken || !has_next_life {
-            (Fate::Retire, glance.notes.take_claim(key))
+            (Fate::Retire, glance.notes.take_claim())
         } else {
             (glance.notes.settle(), None)
         };
@@ -86,8 +86,8 @@ impl<S: Session> Resident for Occupants<S> {
             return;
         }
         if let Some(core) = self.bell.get().and_then(Weak::upgrade) {
-            if let Some(seat) = residue.orphan {
-                core.orphaned(seat.user);
+            if let Some(user) = residue.orphan {
+                core.orphaned(user);
             }
             core.serve_waiting();
         }
@@ -97,8 +97,8 @@ impl<S: Session> Resident for Occupants<S> {
 /// What is left to do once a slot is free.
 pub(super) struct Residue {
     waker: Option<Waker>,
-    /// A claim on a slot that was retired instead of being handed over.
-    orphan: Option<Seat>,
+    /// Whose claim it was on a slot that was retired instead of being handed over.
+    orphan: Option<UserRef>,
 }
 
 /// The pool's notes on a slot. Written in sections of the occupant's user (or by the finaliser, who
@@ -187,11 +187,11 @@ impl Notes {
         self.heir().map(|heir| Seat { user, isolation_hash, slot: SeatSlot::Heir { of, heir } })
     }
 
-    /// Takes the claim out of a slot that will not be handed over. For the finaliser, who is alone.
-    fn take_claim(&self, of: Key) -> Option<Seat> {
-        let seat = self.claim_on(of)?;
+    /// Takes the claim out of a slot that will not be handed over: whose it was. For the finaliser, who
+    /// is alone.
+    fn take_claim(&self) -> Option<UserRef> {
         // AcqRel: against `disinherit`, exactly one of the two gets the claim.
-        (self.heir.swap(0, Ordering::AcqRel) != 0).then_some(seat)
+        (self.heir.swap(0, Ordering::AcqRel) != 0).then(|| self.user())
     }
 
     /// Names an heir. In the user's section, with the occupant live and no heir yet.
