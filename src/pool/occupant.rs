@@ -58,7 +58,7 @@ impl<S: Session> Resident for Occupants<S> {
     type Residue = Residue;
 
     fn clean(&self, vacated: Vacated<'_, Self>) -> (Fate, Residue) {
-        let Vacated { glance, shared, owned, is_winner, has_next_life, .. } = vacated;
+        let Vacated { glance, shared, owned, is_winner, has_next_life } = vacated;
         let cleaned = shared.clean(&glance.manager);
         self.budget.give(thread_number(), cleaned.queued_bytes);
         // The application's reset may be slow or panic: it never runs on a thread that only happened

@@ -476,7 +476,7 @@ impl<R: Resident> Slab<R> {
                     (*slot).owned.with_mut(|owned| {
                         let (shared, owned) = (&mut *shared, &mut *owned);
                         let glance = &(*slot).glance;
-                        self.resident.clean(Vacated { key, glance, shared, owned, is_winner, has_next_life })
+                        self.resident.clean(Vacated { glance, shared, owned, is_winner, has_next_life })
                     })
                 })
             }

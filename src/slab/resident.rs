@@ -1,7 +1,5 @@
 //! What a slab is generic over: the value of a slot, and its cleaning.
 
-use super::Key;
-
 /// What lives in a slab's slots, and how a slot is cleaned for the next occupant.
 pub trait Resident: Send + Sync + Sized + 'static {
     /// Atomics only: read by walks at any time, also while the slot changes hands.
@@ -25,8 +23,6 @@ pub trait Resident: Send + Sync + Sized + 'static {
 /// A slot that nobody else can touch until [`Resident::clean`] returns.
 #[derive(Debug)]
 pub struct Vacated<'a, R: Resident> {
-    /// The life that is over.
-    pub key: Key,
     /// The slot's atomics; walks may still be reading them.
     pub glance: &'a R::Glance,
     /// The shared part, exclusively.
