@@ -75,6 +75,33 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// Starts to measure a span, finer than [`Clock::now`] does. On a manual clock no time passes but
+    /// by hand.
+    pub(crate) fn stopwatch(&self) -> Stopwatch<'_> {
+        #![allow(clippy::disallowed_methods)] // this is the door
+        match &self.0 {
+            Source::System { .. } => Stopwatch::System(std::time::Instant::now()),
+            Source::Manual(_) => Stopwatch::Manual(self, self.now()),
+        }
+    }
+}
+
+/// A span that is being measured.
+pub(crate) enum Stopwatch<'a> {
+    System(std::time::Instant),
+    Manual(&'a Clock, Timestamp),
+}
+
+impl Stopwatch<'_> {
+    pub(crate) fn elapsed(&self) -> Duration {
+        match self {
+            Self::System(start) => start.elapsed(),
+            Self::Manual(clock, start) => clock.now().since(*start),
+        }
+    }
+}
+
 /// The hand of a [`Clock::manual`].
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicU64>);

@@ -53,6 +53,11 @@ pub enum ReserveError {
         /// The user's limit.
         max_managers: usize,
     },
+    /// The users of this user's tenant have as many managers together as allowed: close one.
+    TenantFull {
+        /// The tenant's limit.
+        max_managers: usize,
+    },
     /// Every manager of the pool is taken: try again later, or raise the capacity.
     PoolFull {
         /// The pool's capacity.
@@ -70,7 +75,7 @@ impl ReserveError {
     /// The HTTP status that tells a client the same: 429, 409, 503 or 500.
     pub fn http_status(&self) -> u16 {
         match self {
-            Self::UserFull { .. } => 429,
+            Self::UserFull { .. } | Self::TenantFull { .. } => 429,
             Self::ThreadInUse => 409,
             Self::PoolFull { .. } | Self::Draining => 503,
             Self::SessionPanicked => 500,
@@ -80,7 +85,9 @@ impl ReserveError {
     /// After which time a client may try again, where that may help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::UserFull { .. } | Self::PoolFull { .. } => Some(Duration::from_secs(5)),
+            Self::UserFull { .. } | Self::TenantFull { .. } | Self::PoolFull { .. } => {
+                Some(Duration::from_secs(5))
+            }
             Self::Draining => Some(Duration::from_secs(30)),
             Self::ThreadInUse | Self::SessionPanicked => None,
         }
@@ -94,6 +101,13 @@ impl fmt::Display for ReserveError {
                 write!(
                     f,
                     "this user has {max_managers} open connections, which is the limit: close one first"
+                )
+            }
+            Self::TenantFull { max_managers } => {
+                write!(
+                    f,
+                    "your organisation has {max_managers} open connections, which is the limit: close one \
+                     first"
                 )
             }
             Self::PoolFull { capacity } => {

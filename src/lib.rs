@@ -18,6 +18,7 @@
 //!    your own asks the lease for messages to send and drops it at the end.
 //! 6. From anywhere: [`Pool::send`], [`Pool::send_to_user`], [`Pool::send_to_thread`],
 //!    [`Pool::send_many`], [`Pool::broadcast`], [`Pool::evict`], [`Pool::snapshot`], [`Pool::ledger`].
+//! 7. About once a second: [`Pool::maintain`]. `serve` does it for you.
 //!
 //! ```
 //! use ws_manager_pool::{IdGenerator, Message, Pool, UserExecutionContext};
@@ -40,7 +41,9 @@
 //! | feature | adds |
 //! | --- | --- |
 //! | *(none)* | the pool alone: no async runtime, no I/O |
+//! | `config` | `ConfigLayers`: the configuration from a preset, files and environment variables |
 //! | `serde` | `Serialize` for snapshots, reports and the ledger |
+//! | `tracing` | the log: connects, ends with their cause, clean-ups, alerts; never content |
 //! | `serve` | `serve(socket, lease, app)` over any `Stream + Sink`, on Tokio |
 //! | `axum` | an extractor that checks the origin, identifies, reserves and upgrades |
 //! | `tungstenite` | `serve` over a `tokio_tungstenite::WebSocketStream` |
@@ -54,6 +57,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod error;
 pub mod id;
 pub mod manager;
@@ -70,7 +74,11 @@ mod sync;
 pub mod testing;
 
 pub use clock::{Clock, ManualClock, Timestamp};
-pub use config::{Config, ConfigError, DuplicatePolicy, Environment};
+pub use config::{AtLimit, Config, ConfigError, DuplicatePolicy, Environment};
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub use config::{ConfigLayers, ConfigOrigin, ResolvedConfig};
+pub use control::{AlertLevel, Strategy};
 pub use error::{BuildError, Late, OpenError, ReserveError, TransitionError};
 pub use id::{IdError, IdGenerator, IsolationKey, ThreadId, UserContextIds, UserExecutionContext, UserId};
 pub use manager::{
@@ -78,8 +86,11 @@ pub use manager::{
     SendOutcome, Session,
 };
 pub use pool::{
-    Lease, Ledger, ManagerLease, ManagerPool, ManagerReservation, ManagerSnapshot, Pool, PoolBuilder,
-    PoolSnapshot, Refusals, Reservation, ReserveWait, SendReport, Tally, Verdict,
+    Alert, CleanupMetrics, ConfigVersion, DurationBucket, End, Lease, Ledger, Maintained, MaintenanceStatus,
+    ManagerLease, ManagerPool, ManagerReservation, ManagerSnapshot, NoEarlierConfig, Observer, Operation,
+    Pool, PoolBuilder, PoolSnapshot, QuotaDomain, Refusals, Reservation, ReserveWait, RunGuard, Scope,
+    SendReport, StrategyCount, Suspect, Suspicion, SweepPolicy, SweepReport, Tally, TenantFigures,
+    UnknownTenant, UserCheck, Verdict,
 };
 pub use reason::{EndReason, Revoked};
 #[cfg(feature = "serve")]

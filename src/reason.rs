@@ -70,6 +70,10 @@ end_reasons! {
     Heartbeat = 15, 4005, "heartbeat", "no answer to a ping";
     /// Another connection of the user needed the place.
     Limit = 16, 4008, "limit", "limit of connections reached";
+    /// A sweep found that the manager's own state was disconnected.
+    Disconnected = 17, 1011, "disconnected", "connection lost";
+    /// A sweep found that the manager had been errored for too long.
+    Errored = 18, 1011, "errored", "internal error";
 }
 
 impl EndReason {

@@ -3,6 +3,7 @@
 
 #[cfg(not(pool_loom))]
 mod door {
+    pub(crate) use arc_swap::ArcSwap;
     pub(crate) use atomic_waker::AtomicWaker;
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::Arc;
@@ -65,6 +66,40 @@ mod door {
         }
     }
 
+    /// Stand-in: `arc-swap` has no build for loom. A lock is enough for a model in which nothing
+    /// depends on how the swap is ordered against anything else.
+    #[derive(Debug)]
+    pub(crate) struct ArcSwap<T>(loom::sync::Mutex<std::sync::Arc<T>>);
+
+    /// `arc_swap::Guard` in its signatures.
+    pub(crate) struct Loaded<T>(std::sync::Arc<T>);
+
+    impl<T> std::ops::Deref for Loaded<T> {
+        type Target = std::sync::Arc<T>;
+
+        fn deref(&self) -> &Self::Target {
+            &self.0
+        }
+    }
+
+    impl<T> ArcSwap<T> {
+        pub(crate) fn from_pointee(value: T) -> Self {
+            Self(loom::sync::Mutex::new(std::sync::Arc::new(value)))
+        }
+
+        pub(crate) fn load(&self) -> Loaded<T> {
+            Loaded(self.load_full())
+        }
+
+        pub(crate) fn load_full(&self) -> std::sync::Arc<T> {
+            self.0.lock().expect("a model does not panic under a lock").clone()
+        }
+
+        pub(crate) fn store(&self, value: std::sync::Arc<T>) {
+            *self.0.lock().expect("a model does not panic under a lock") = value;
+        }
+    }
+
     /// `loom::future::AtomicWaker` with `atomic_waker`'s signatures.
     #[derive(Debug, Default)]
     pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
@@ -72,10 +107,6 @@ mod door {
     impl AtomicWaker {
         pub(crate) fn register(&self, waker: &std::task::Waker) {
             self.0.register_by_ref(waker);
-        }
-
-        pub(crate) fn wake(&self) {
-            self.0.wake();
         }
 
         pub(crate) fn take(&self) -> Option<std::task::Waker> {

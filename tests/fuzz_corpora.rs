@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+#[cfg(feature = "config")]
+#[path = "../fuzz/scenarios/config.rs"]
+mod config;
 #[path = "../fuzz/scenarios/ids.rs"]
 mod ids;
 #[path = "../fuzz/scenarios/slab.rs"]
@@ -16,6 +19,12 @@ fn replay(target: &str, run: impl Fn(&[u8])) {
         println!("{}", path.display());
         run(&std::fs::read(&path).expect("the file can be read"));
     }
+}
+
+#[cfg(feature = "config")]
+#[test]
+fn the_corpus_of_configurations_passes() {
+    replay("config", config::run);
 }
 
 #[test]

@@ -9,9 +9,10 @@ use syn::{Item, UseTree};
 /// From the bottom up: a room may use those that stand before it.
 ///
 /// Against the design's sketch, `config` and `error` stand above `manager` and `slab`, whose limits and
-/// refusals they carry; `reason` is what all of them may say to a peer.
+/// refusals they carry; `reason` is what all of them may say to a peer; and `control`, which only
+/// decides, stands below `pool`, which asks it and acts.
 const ROOMS: &[&str] = &[
-    "sync", "clock", "id", "reason", "slab", "manager", "config", "error", "pool", "control", "engine",
+    "sync", "clock", "id", "reason", "slab", "manager", "config", "error", "control", "pool", "engine",
     "serve", "observe", "cluster", "testing",
 ];
 
@@ -21,7 +22,7 @@ const KEEPS_TO: &[(&str, &[&str])] = &[
     ("reason", &[]),
     ("slab", &["sync"]),
     ("manager", &["sync", "clock", "id"]),
-    ("control", &["clock", "id", "reason", "config"]),
+    ("control", &["clock", "id", "reason", "manager", "config"]),
     ("engine", &["reason"]),
 ];
 

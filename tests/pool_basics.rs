@@ -103,7 +103,7 @@ fn a_forgotten_reservation_expires_and_a_late_open_says_so() {
     assert_eq!(late.open().unwrap_err(), OpenError::Expired);
     std::mem::forget(next);
     hand.advance(pool.config().reservation_deadline);
-    assert_eq!(pool.maintain(), 1);
+    assert_eq!(pool.maintain(pool.clock().now()).expired, 1);
     let snapshot = pool.snapshot();
     assert_eq!(snapshot.reserved, 0);
     assert!(snapshot.ledger.balanced, "{:?}", snapshot.ledger);

@@ -158,7 +158,7 @@ impl Model {
             }
             Op::Maintain => {
                 let expired = self.expire();
-                assert_eq!(self.pool.maintain(), expired);
+                assert_eq!(self.pool.maintain(self.pool.clock().now()).expired, expired);
             }
             Op::SendToThread { user, thread } => self.send(user, Some(thread)),
             Op::SendToUser { user } => self.send(user, None),

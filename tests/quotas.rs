@@ -70,7 +70,7 @@ fn a_burst_of_200_users_at_once_admits_exactly_the_capacity() {
         assert_counts(&pool, 0, 70, 0);
         drop(admitted);
         assert_counts(&pool, 0, 0, 0);
-        pool.maintain();
+        pool.maintain(pool.clock().now());
     }
 }
 
@@ -208,7 +208,7 @@ fn a_free_slot_is_found(name: &str, capacity: usize, threads: usize, rounds: usi
                         tokens.push(()).expect("there are as many tokens as slots");
                     }
                     if is_maintained && round % 64 == number {
-                        pool.maintain();
+                        pool.maintain(pool.clock().now());
                     }
                 }
             });
@@ -338,7 +338,7 @@ fn users_a_and_a_b_are_two_users() {
     assert!(pool.send_to_thread(&key, Message::from("to a:b")).is_complete());
     assert_eq!(received(&mut a), ["to a"]);
     assert_eq!(received(&mut ab), ["to a:b"]);
-    assert_eq!(pool.evict_user(&UserId::new("a").unwrap(), EndReason::Operator), 1);
+    assert_eq!(pool.cleanup_all_user_managers(&UserId::new("a").unwrap(), EndReason::Operator).cleaned, 1);
     assert!(!a.is_live() && ab.is_live());
 }
 

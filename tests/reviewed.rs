@@ -60,7 +60,7 @@ fn an_owner_learns_why_after_maintenance_too() {
     for lease in &leases {
         pool.evict(lease.key(), EndReason::Drain).unwrap();
     }
-    pool.maintain();
+    pool.maintain(pool.clock().now());
     assert!(leases.iter().all(|lease| lease.revoked().unwrap().reason() == EndReason::Drain));
 }
 

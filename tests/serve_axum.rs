@@ -277,6 +277,15 @@ async fn a_client_that_vanishes_during_the_handshake_leaves_no_reservation() {
 }
 
 #[tokio::test]
+async fn a_manager_was_made_where_the_application_lets_it_in() {
+    let server = Server::start(pool("axum-made-at")).await;
+    let _client = server.connect("ada").await.unwrap();
+    eventually("it is open", || server.pool.snapshot().live == 1).await;
+    let made_at = server.pool.managers(1).remove(0).made_at;
+    assert!(made_at.starts_with(file!()), "{made_at}");
+}
+
+#[tokio::test]
 async fn a_plain_request_is_answered_and_reserves_nothing() {
     use tokio::io::AsyncReadExt;
     let server = Server::start(pool("axum-plain")).await;
@@ -318,7 +327,8 @@ async fn an_evicted_client_is_told_why() {
     let server = Server::start(pool("axum-evict")).await;
     let mut client = server.connect("ada").await.unwrap();
     echoes(&mut client, "here").await;
-    let evicted = server.pool.evict_user(&UserId::new("ada").unwrap(), EndReason::Operator);
+    let evicted =
+        server.pool.cleanup_all_user_managers(&UserId::new("ada").unwrap(), EndReason::Operator).cleaned;
     assert_eq!((evicted, close_code(&mut client).await), (1, 4002));
     server.is_empty().await;
 }

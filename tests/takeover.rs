@@ -121,8 +121,8 @@ fn a_claim_that_expires_while_the_old_one_lives_leaves_it_alone() {
     let late = claim(&limit.pool).unwrap();
     let forgotten_too = {
         limit.let_the_deadline_pass();
-        assert_eq!(limit.pool.maintain(), 1);
-        assert_eq!(limit.pool.maintain(), 0, "once");
+        assert_eq!(limit.pool.maintain(limit.pool.clock().now()).expired, 1);
+        assert_eq!(limit.pool.maintain(limit.pool.clock().now()).expired, 0, "once");
         claim(&limit.pool).unwrap()
     };
     assert_eq!(late.open().unwrap_err(), OpenError::Expired);
@@ -130,7 +130,7 @@ fn a_claim_that_expires_while_the_old_one_lives_leaves_it_alone() {
     assert_counts(&limit.pool, 1, 0, 0);
     mem::forget(forgotten_too);
     limit.let_the_deadline_pass();
-    assert_eq!(limit.pool.maintain(), 1);
+    assert_eq!(limit.pool.maintain(limit.pool.clock().now()).expired, 1);
     let AtTheLimit { pool, old, .. } = limit;
     drop(old);
     assert_whole(&pool);
@@ -144,7 +144,7 @@ fn a_claim_that_expires_after_the_old_one_ended_gives_the_place_back() {
     let AtTheLimit { pool, old, .. } = limit;
     drop(old);
     assert_counts(&pool, 0, 1, 0);
-    assert_eq!(pool.maintain(), 1);
+    assert_eq!(pool.maintain(pool.clock().now()).expired, 1);
     assert_counts(&pool, 0, 0, 0);
     assert_eq!(late.open().unwrap_err(), OpenError::Expired);
     assert_whole(&pool);
@@ -157,7 +157,7 @@ fn a_claim_that_was_withdrawn_does_not_touch_the_next_claimants_place() {
         let limit = AtTheLimit::new("claim-after-claim");
         let first = claim(&limit.pool).unwrap();
         limit.let_the_deadline_pass();
-        assert_eq!(limit.pool.maintain(), 1);
+        assert_eq!(limit.pool.maintain(limit.pool.clock().now()).expired, 1);
         let AtTheLimit { pool, old, .. } = limit;
         let second = claim(&pool).unwrap();
         drop(old);
@@ -182,7 +182,7 @@ fn a_claim_on_a_place_that_is_still_being_read_expires_and_is_dropped_without_wa
     let AtTheLimit { pool, old, .. } = limit;
     drop(old);
     assert_counts(&pool, 0, 1, 0);
-    assert_eq!(pool.maintain(), 1);
+    assert_eq!(pool.maintain(pool.clock().now()).expired, 1);
     assert_counts(&pool, 0, 0, 1);
     drop(late);
     assert_counts(&pool, 0, 0, 1);
@@ -198,7 +198,7 @@ fn a_claim_on_a_place_that_is_still_being_read_expires_and_cannot_be_opened() {
     limit.let_the_deadline_pass();
     let AtTheLimit { pool, old, .. } = limit;
     drop(old);
-    assert_eq!(pool.maintain(), 1);
+    assert_eq!(pool.maintain(pool.clock().now()).expired, 1);
     assert_eq!(late.open().unwrap_err(), OpenError::Expired);
     assert_counts(&pool, 0, 0, 1);
     drop(reader);

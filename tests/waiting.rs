@@ -149,7 +149,7 @@ fn every_way_in_which_a_place_becomes_free_serves_a_waiter() {
     mem::forget(pool.reserve(&context("x", None)).unwrap());
     let waiting = Waiting::new(&pool, "ada");
     hand.advance(pool.config().reservation_deadline);
-    assert_eq!(pool.maintain(), 1);
+    assert_eq!(pool.maintain(pool.clock().now()).expired, 1);
     drop(waiting.place());
     assert_counts(&pool, 0, 0, 0);
 }
@@ -295,7 +295,7 @@ fn a_place_handed_to_a_waiter_that_was_forgotten_comes_back_at_its_deadline() {
     drop(lease);
     assert!(first.is_woken());
     hand.advance(pool.config().reservation_deadline);
-    assert_eq!(pool.maintain(), 1);
+    assert_eq!(pool.maintain(pool.clock().now()).expired, 1);
     let place = second.place();
     drop(first);
     drop(place.open().unwrap());

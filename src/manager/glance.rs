@@ -21,6 +21,7 @@ pub(crate) struct Glance {
     last_activity: AtomicU64,
     last_poll: AtomicU64,
     wake_at: AtomicU64,
+    runs: Runs,
     messages_in: AtomicU64,
     messages_out: AtomicU64,
     bytes_in: AtomicU64,
@@ -70,6 +71,21 @@ impl Glance {
         load(&self.wake_at)
     }
 
+    /// An agent's run begins: it protects the manager until `until`, or until it ends.
+    pub(crate) fn run_began(&self, until: Timestamp) {
+        self.runs.begin(until);
+    }
+
+    /// A run ended.
+    pub(crate) fn run_ended(&self) {
+        self.runs.end();
+    }
+
+    /// Until when runs protect the manager; [`Timestamp::ZERO`] if none is under way.
+    pub(crate) fn run_until(&self) -> Timestamp {
+        self.runs.until()
+    }
+
     pub(crate) fn state(&self) -> super::ManagerState {
         self.state.state()
     }
@@ -106,6 +122,7 @@ impl Glance {
     pub(super) fn begin(&self, now: Timestamp) {
         fence(Ordering::Release);
         self.state.restart();
+        self.runs.clear();
         for counter in [&self.messages_in, &self.messages_out, &self.bytes_in, &self.bytes_out] {
             counter.store(0, Ordering::Relaxed);
         }
@@ -117,7 +134,49 @@ impl Glance {
     pub(super) fn end(&self) {
         fence(Ordering::Release);
         self.state.end();
+        self.runs.clear();
         self.wake_wanted(Timestamp::ZERO);
+    }
+}
+
+/// The agent's runs of one life: until (milliseconds) 48 · runs under way 16.
+///
+/// Every access is `Relaxed`: the word is the whole message.
+#[derive(Default)]
+struct Runs(AtomicU64);
+
+const RUN_COUNT_BITS: u32 = 16;
+const MAX_RUNS: u64 = (1 << RUN_COUNT_BITS) - 1;
+
+impl Runs {
+    fn begin(&self, until: Timestamp) {
+        let until = until.as_millis().min(u64::MAX >> RUN_COUNT_BITS);
+        self.update(|latest, count| (latest.max(until), (count + 1).min(MAX_RUNS)));
+    }
+
+    fn end(&self) {
+        self.update(|latest, count| if count > 1 { (latest, count - 1) } else { (0, 0) });
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn until(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed) >> RUN_COUNT_BITS)
+    }
+
+    /// Lock-free: a round is repeated only because another update went through.
+    fn update(&self, change: impl Fn(u64, u64) -> (u64, u64)) {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            let (until, count) = change(seen >> RUN_COUNT_BITS, seen & MAX_RUNS);
+            let next = until << RUN_COUNT_BITS | count;
+            match self.0.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(newer) => seen = newer,
+            }
+        }
     }
 }
 

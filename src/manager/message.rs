@@ -174,6 +174,7 @@ impl SendOutcome {
 
 /// What happens to a message that finds the queue full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum OverflowPolicy {
     /// The new message goes back to its sender as [`SendOutcome::Full`]; the queue stays as it is.

@@ -49,9 +49,7 @@ pub use state::{InvalidTransition, ManagerState};
 
 pub(crate) use budget::ByteBudget;
 pub(crate) use glance::Glance;
-#[cfg(feature = "serve")]
-pub(crate) use session::contain;
-pub(crate) use session::{Owned, StateBroken};
+pub(crate) use session::{Owned, StateBroken, contain};
 
 use crate::clock::Timestamp;
 use crate::id::{ThreadId, UserExecutionContext, UserId};
@@ -127,6 +125,15 @@ impl<'a> PooledWebSocketManager<'a> {
     /// When the connection's task last ran. Long ago, with messages queued: it hangs.
     pub fn last_poll(&self) -> Option<Timestamp> {
         self.glance.last_poll()
+    }
+
+    /// Whether an agent's run is under way, and still within its time.
+    pub fn is_running(&self, now: Timestamp) -> bool {
+        now < self.run_until()
+    }
+
+    pub(crate) fn run_until(&self) -> Timestamp {
+        self.glance.run_until()
     }
 
     /// Application messages received.

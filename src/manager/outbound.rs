@@ -23,7 +23,6 @@ pub struct OutboundLimits {
     messages: usize,
     bytes: usize,
     message_bytes: usize,
-    #[cfg_attr(feature = "serde", serde(skip))]
     overflow: OverflowPolicy,
 }
 

@@ -3,15 +3,18 @@
 use super::Pool;
 use super::core::Core;
 use super::handle::Handle;
+use super::observer::{Attachments, Observer};
+use super::quota::{Bell, QuotaDomain};
 use crate::clock::Clock;
-use crate::config::{Config, DuplicatePolicy, Environment};
+use crate::config::{AtLimit, Config, DuplicatePolicy, Environment};
 use crate::error::BuildError;
-use crate::manager::{OutboundLimits, Session};
+use crate::manager::{OutboundLimits, PooledWebSocketManager, Session};
 use crate::sync::StaticMutex;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Builds a [`Pool`]: a preset for the environment, single numbers over it. Every number is
@@ -34,12 +37,12 @@ use std::time::Duration;
 /// assert!(second.unwrap_err().to_string().contains("alive already"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "a builder makes nothing before `build`"]
 pub struct PoolBuilder<S: Session = ()> {
     name: String,
     clock: Clock,
     config: Config,
+    attached: Attachments,
     session: PhantomData<fn() -> S>,
 }
 
@@ -59,6 +62,7 @@ impl<S: Session> PoolBuilder<S> {
             name: "default".to_owned(),
             clock: Clock::system(),
             config: Config::preset(Environment::default()),
+            attached: Attachments::default(),
             session: PhantomData,
         }
     }
@@ -70,8 +74,39 @@ impl<S: Session> PoolBuilder<S> {
     }
 
     /// Takes all numbers from an environment's preset: call it first.
-    pub fn environment(mut self, environment: Environment) -> Self {
-        self.config = Config::preset(environment);
+    pub fn environment(self, environment: Environment) -> Self {
+        self.config(Config::preset(environment))
+    }
+
+    /// Takes all numbers from a configuration, such as one that was read from a file and from
+    /// environment variables: call it first.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Tells an observer of alerts and of ends.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.attached.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Asks the application about each manager in every background round. One that is not well
+    /// (`false`), or whose check panics, counts as errored from then on, and is cleaned when it has been
+    /// so for [`Config::errored_after`].
+    ///
+    /// The check runs under a pin: it should be short.
+    pub fn health_check(
+        mut self,
+        is_well: impl Fn(&PooledWebSocketManager<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.attached.check = Some(Arc::new(is_well));
+        self
+    }
+
+    /// Counts the pool's users in a domain of several pools, or of tenants.
+    pub fn quotas(mut self, quotas: &QuotaDomain) -> Self {
+        self.attached.quotas = Some(quotas.clone());
         self
     }
 
@@ -88,6 +123,9 @@ impl<S: Session> PoolBuilder<S> {
         max_managers_per_user: usize,
         /// What happens when a user opens a thread that is open already.
         duplicates: DuplicatePolicy,
+        /// What happens when a user is at its limit, unless set for a single user by
+        /// [`Pool::set_user_policy`].
+        at_limit: AtLimit,
         /// A manager's outbound queue.
         outbound: OutboundLimits,
         /// All managers' outbound queues together, in bytes.
@@ -102,6 +140,22 @@ impl<S: Session> PoolBuilder<S> {
         close_timeout: Duration,
         /// How long a drain waits for connections to close.
         drain_timeout: Duration,
+        /// Share of the user's maximum from which on its dead managers are cleaned before each new one.
+        proactive_threshold: f64,
+        /// Idle for this long is dead to the background round; `None` switches idleness off.
+        idle_background: Option<Duration>,
+        /// Idle for this long is dead when a user is cleaned proactively.
+        idle_proactive: Duration,
+        /// Idle for this long is dead in an emergency.
+        idle_emergency: Duration,
+        /// Errored for this long is dead.
+        errored_after: Duration,
+        /// Time between two background rounds.
+        background_interval: Duration,
+        /// Time for all attempts of one emergency clean together.
+        emergency_budget: Duration,
+        /// Time between two samples of the monitor.
+        sample_interval: Duration,
     }
 
     /// Makes the pool. Slots are allocated as they are needed.
@@ -112,18 +166,33 @@ impl<S: Session> PoolBuilder<S> {
     /// where the live pool of this name was built.
     #[track_caller]
     pub fn build(self) -> Result<Pool<S>, BuildError> {
-        let (name, clock, config) = self.into_parts()?;
-        let core = Arc::new(Core::new(name, clock, config));
+        let (name, clock, config, attached) = self.into_parts()?;
+        let quotas = attached.quotas.clone();
+        let core = Arc::new(Core::new(name, clock, config, attached));
         core.slab.resident().connect_bell(Arc::downgrade(&core));
+        if let Some(quotas) = quotas {
+            let bell: Weak<Core<S>> = Arc::downgrade(&core);
+            quotas.join(bell as Weak<dyn Bell>);
+        }
         Ok(Pool { handle: Handle::new(core) })
     }
 
     /// What a pool, or its double, is made of.
     #[track_caller]
-    pub(crate) fn into_parts(self) -> Result<(PoolName, Clock, Config), BuildError> {
+    pub(crate) fn into_parts(self) -> Result<(PoolName, Clock, Config, Attachments), BuildError> {
         self.config.validate()?;
         let name = PoolName::take(self.name, Location::caller())?;
-        Ok((name, self.clock, self.config))
+        Ok((name, self.clock, self.config, self.attached))
+    }
+}
+
+impl<S: Session> fmt::Debug for PoolBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("name", &self.name)
+            .field("clock", &self.clock)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 

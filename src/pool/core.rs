@@ -7,11 +7,18 @@
 use super::builder::PoolName;
 #[cfg(feature = "serve")]
 use super::keeping::Keeping;
-use super::ledger::Books;
+use super::ledger::{Beginning, Books};
+use super::limits::Grow;
+use super::log::Log;
+use super::maintenance::Maintenance;
+use super::metrics::CleanupBooks;
+use super::observer::Attachments;
 use super::occupant::{Heir, Notes, Occupants, Public};
 use super::registry::{Registry, Shard, UserRef};
-use crate::clock::{Clock, Timestamp};
+use super::settings::Settings;
+use crate::clock::Clock;
 use crate::config::{Config, DuplicatePolicy};
+use crate::control::Load;
 use crate::error::{OpenError, ReserveError};
 use crate::id::UserExecutionContext;
 use crate::manager::{PooledWebSocketManager, Session, StateBroken};
@@ -25,15 +32,19 @@ use std::panic::Location;
 pub(super) struct Core<S: Session> {
     pub(super) name: PoolName,
     pub(super) clock: Clock,
-    pub(super) config: Config,
+    pub(super) settings: Settings,
+    pub(super) attached: Attachments,
+    pub(super) log: Log,
     pub(super) slab: Slab<Occupants<S>>,
     pub(super) registry: Registry,
     pub(super) books: Books,
+    pub(super) cleanups: CleanupBooks,
+    pub(super) maintenance: Maintenance,
     pub(super) is_draining: AtomicBool,
     pub(super) last_expiry: AtomicU64,
     #[cfg(feature = "serve")]
     pub(super) keeping: Keeping,
-    heirs: AtomicU64,
+    pub(super) heirs: AtomicU64,
 }
 
 /// A place in the quota, and what will be the manager's slot.
@@ -48,8 +59,9 @@ pub(super) struct Seat {
 pub(super) enum SeatSlot {
     /// A slot of its own, counted.
     Reserved(Key),
-    /// The slot of a lease, to be inherited when that ends or this opens. Counted once that has ended.
-    Heir { of: Key, heir: Heir },
+    /// The slot of a lease, to be inherited when that ends or this opens, and then for this reason.
+    /// Counted once that has ended.
+    Heir { of: Key, heir: Heir, reason: EndReason },
 }
 
 /// Which places a reservation may take.
@@ -59,6 +71,15 @@ pub(super) enum Places {
     Any,
     /// Only a live lease's: the free ones are for those who wait.
     Inherited,
+}
+
+/// Whether the user's dead may be cleaned before the reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cleaning {
+    /// They are, from the proactive threshold on. Foreign code may run: no lock is held.
+    Allowed,
+    /// They have been, or a lock is held.
+    Done,
 }
 
 /// How a seat ended without becoming a lease.
@@ -76,6 +97,8 @@ pub(super) struct Opened {
 }
 
 enum Refusal {
+    /// Clean the user's dead outside the section and try again.
+    Clean,
     /// Grow the slab outside the section and try again.
     Grow,
     Final(ReserveError),
@@ -85,20 +108,25 @@ enum Refusal {
 const HANDOVER_TURNS: usize = 1_000;
 
 impl<S: Session> Core<S> {
-    pub(super) fn new(name: PoolName, clock: Clock, config: Config) -> Self {
+    pub(super) fn new(name: PoolName, clock: Clock, config: Config, attached: Attachments) -> Self {
         let occupants = Occupants::new(config.outbound_pool_bytes);
+        let now = clock.now();
         Self {
             slab: Slab::new(occupants, Options::with_capacity(config.capacity)),
             registry: Registry::new(config.capacity),
             books: Books::new(),
+            cleanups: CleanupBooks::default(),
+            maintenance: Maintenance::new(now),
             is_draining: AtomicBool::new(false),
             last_expiry: AtomicU64::new(0),
             #[cfg(feature = "serve")]
             keeping: Keeping::new(),
             heirs: AtomicU64::new(1),
+            settings: Settings::new(config, now),
+            attached,
+            log: Log::new(name.as_str(), &clock),
             name,
             clock,
-            config,
         }
     }
 
@@ -107,14 +135,20 @@ impl<S: Session> Core<S> {
         &self,
         context: &UserExecutionContext,
         places: Places,
+        mut cleaning: Cleaning,
     ) -> Result<Seat, ReserveError> {
         let user_hash = self.registry.hash(context.user_id());
         let isolation_hash = self.isolation_hash(context);
-        // Ends: each turn but the last follows a growth of the slab.
+        // Ends: each turn but the last follows the one clean, or a growth of the slab.
         loop {
             let mut shard = self.registry.section(user_hash);
-            match self.reserve_in(&mut shard, user_hash, isolation_hash, context, places) {
+            match self.reserve_in(&mut shard, user_hash, isolation_hash, context, places, cleaning) {
                 Ok(seat) => return Ok(seat),
+                Err(Refusal::Clean) => {
+                    drop(shard);
+                    self.clean_before_reserve(user_hash, context.user_id());
+                    cleaning = Cleaning::Done;
+                }
                 Err(Refusal::Grow) => {
                     drop(shard); // pages are allocated outside the section
                     self.slab.grow();
@@ -132,65 +166,61 @@ impl<S: Session> Core<S> {
         isolation_hash: u64,
         context: &UserExecutionContext,
         places: Places,
+        cleaning: Cleaning,
     ) -> Result<Seat, Refusal> {
         // In the section: `start_drain` passes through each after it has set the flag, so whoever comes
         // later sees it, and whoever came before is counted.
         if self.is_draining.load(Ordering::Relaxed) {
             return Err(Refusal::Final(ReserveError::Draining));
         }
+        let config = self.settings.load();
         let user_id = context.user_id();
-        let max_managers = shard.limit(user_hash, user_id).unwrap_or(self.config.max_managers_per_user);
-        let deadline = self.clock.now().after(self.config.reservation_deadline);
-        let is_reject = self.config.duplicates == DuplicatePolicy::Reject;
+        let rules = shard.rules(user_hash, user_id);
+        let max_managers = rules.max_managers.unwrap_or(config.max_managers_per_user);
+        let now = self.clock.now();
+        let count = match shard.user(user_hash, user_id) {
+            Some(entry) => {
+                let is_late = cfg!(fault = "check_then_register");
+                let count = if is_late { entry.members.len() } else { entry.count() };
+                let load = Load { count, max: max_managers };
+                if cleaning == Cleaning::Allowed && entry.needs_clean(load, now, &config) {
+                    return Err(Refusal::Clean);
+                }
+                load.count
+            }
+            None => 0,
+        };
+        let deadline = now.after(config.reservation_deadline);
+        let is_reject = config.duplicates == DuplicatePolicy::Reject;
         if is_reject && self.twin(shard, isolation_hash, context).is_some() {
             return Err(Refusal::Final(ReserveError::ThreadInUse));
         }
-        let count = shard.user(user_hash, user_id).map_or(0, |user| user.count());
-        let claimed = if count >= max_managers {
+        let claimed = if count >= max_managers + usize::from(cfg!(fault = "one_too_many")) {
             Err(ReserveError::UserFull { max_managers })
         } else if places == Places::Inherited {
-            Err(ReserveError::PoolFull { capacity: self.config.capacity })
+            Err(ReserveError::PoolFull { capacity: config.capacity })
         } else {
-            match self.slab.claim_in_place() {
-                Ok(key) => Ok(key),
-                Err(Shortage::Grow) => return Err(Refusal::Grow),
-                Err(Shortage::Full) => Err(ReserveError::PoolFull { capacity: self.config.capacity }),
+            match self.claim_counted(user_id, max_managers, &config) {
+                Ok(Ok(key)) => Ok(key),
+                Ok(Err(Grow)) => return Err(Refusal::Grow),
+                Err(error) => Err(error),
             }
         };
         match claimed {
             Ok(key) => {
-                let entry = shard.enter(user_hash, user_id);
-                entry.reserved += 1;
-                let user = entry.as_ref();
+                let user = shard.enter(user_hash, user_id).as_ref();
+                shard.add_reserved(user);
                 self.notes(key, |notes| notes.reserved(user, deadline));
                 self.books.reserved();
                 Ok(Seat { user, isolation_hash, slot: SeatSlot::Reserved(key) })
             }
-            Err(error) => self.inherit(shard, isolation_hash, context, deadline).ok_or(Refusal::Final(error)),
-        }
-    }
-
-    /// No place is left, but the thread is live: its connection's place is claimed. One claim each.
-    fn inherit(
-        &self,
-        shard: &Shard,
-        isolation_hash: u64,
-        context: &UserExecutionContext,
-        deadline: Timestamp,
-    ) -> Option<Seat> {
-        if self.config.duplicates != DuplicatePolicy::Replace {
-            return None;
-        }
-        let of = self.twin(shard, isolation_hash, context)?;
-        // Relaxed: only uniqueness counts.
-        let heir = Heir::new(self.heirs.fetch_add(1, Ordering::Relaxed));
-        self.notes(of, |notes| {
-            if notes.heir().is_some() {
-                return None;
+            Err(error) => {
+                let policy = self.at_limit(user_id, rules, error, &config);
+                self.inherit(shard, isolation_hash, context, deadline, &config)
+                    .or_else(|| self.replace_own(shard, user_hash, isolation_hash, context, policy, deadline))
+                    .ok_or(Refusal::Final(error))
             }
-            notes.name_heir(heir, deadline);
-            notes.claim_on(of)
-        })?
+        }
     }
 
     /// Makes the application's state fit for its next connection: foreign code, outside any lock. A
@@ -205,6 +235,12 @@ impl<S: Session> Core<S> {
         Err(ReserveError::SessionPanicked)
     }
 
+    /// Counts and tells a refusal, with nothing locked.
+    pub(super) fn refused(&self, context: &UserExecutionContext, error: ReserveError) {
+        self.books.refused(error);
+        self.log.refused(context, error);
+    }
+
     /// Opens a seat: `Reserved → Starting → Live`, linked and counted in one section, in which a
     /// takeover swaps the old lease for the new one.
     pub(super) fn open(
@@ -216,12 +252,13 @@ impl<S: Session> Core<S> {
         let Seat { user, isolation_hash, .. } = seat;
         let key = match seat.slot {
             SeatSlot::Reserved(key) => key,
-            SeatSlot::Heir { of, heir } if self.is_late(of, heir) => {
+            SeatSlot::Heir { of, heir, .. } if self.is_late(of, heir) => {
                 self.give_back(seat, SeatEnd::Expired);
                 return Err(OpenError::Expired);
             }
-            SeatSlot::Heir { of, heir } => self.take_over(user, of, heir)?,
+            SeatSlot::Heir { of, heir, reason } => self.take_over(user, of, heir, reason)?,
         };
+        let duplicates = self.settings.load().duplicates;
         let mut starting = self.slab.begin(key).map_err(|_| OpenError::Expired)?;
         let now = self.clock.now();
         if starting.value(|glance, _, _| glance.notes.is_overdue(now)) {
@@ -241,28 +278,37 @@ impl<S: Session> Core<S> {
         }
         let mut shard = self.registry.section(user.hash);
         let twin = self.twin(&shard, isolation_hash, context);
-        let replaced = match (self.config.duplicates, twin) {
+        let replaced = match (duplicates, twin) {
             (DuplicatePolicy::Reject, Some(_)) => {
                 drop(shard);
                 drop(starting); // back to `Reserved`, and from there
                 self.give_back(seat, SeatEnd::GivenBack);
                 return Err(OpenError::ThreadInUse);
             }
-            (DuplicatePolicy::Replace, Some(old)) => self.end_in(&mut shard, old, EndReason::Takeover).ok(),
+            (DuplicatePolicy::Replace, Some(old)) if !cfg!(fault = "takeover_leaves_the_old") => {
+                self.end_in(&mut shard, old, EndReason::Takeover).ok()
+            }
             _ => None,
         };
         if let Some(place) = shard.link(user, isolation_hash, key) {
             starting.value(|glance, _, _| glance.notes.set_place(place));
         }
         let owner = starting.publish();
-        self.books.opened();
+        let beginning = match seat.slot {
+            SeatSlot::Heir { reason: EndReason::Limit, .. } => Beginning::Limit,
+            SeatSlot::Heir { .. } => Beginning::Takeover,
+            SeatSlot::Reserved(_) if replaced.is_some() => Beginning::Takeover,
+            SeatSlot::Reserved(_) => Beginning::Fresh,
+        };
+        self.books.opened(beginning);
         drop(shard);
         if let Some(replaced) = replaced {
             self.finish(replaced);
         }
-        // There is a connection to take over now. No fence: a waiter of this user has looked for it in
-        // the same section, either after us, or before, and then we see that it waits.
-        if self.config.duplicates == DuplicatePolicy::Replace && !self.waiting().is_empty() {
+        self.log.opened(context, beginning);
+        // There is a connection to take over, or to end at a limit, now. No fence: a waiter of this user has
+        // looked for it in the same section, either after us, or before, and then we see that it waits.
+        if !self.waiting().is_empty() {
             self.serve_waiting();
         }
         Ok(Opened { owner, user })
@@ -270,10 +316,10 @@ impl<S: Session> Core<S> {
 
     /// Brings an heir to its slot: ends the lease that it takes over, if that is still live, and
     /// waits for the slot; or takes another one if there is one.
-    fn take_over(&self, user: UserRef, of: Key, heir: Heir) -> Result<Key, OpenError> {
+    fn take_over(&self, user: UserRef, of: Key, heir: Heir, reason: EndReason) -> Result<Key, OpenError> {
         let mut shard = self.registry.section(user.hash);
         let is_ours = self.slab.state(of) == Some(State::Live) && self.has_heir(of, heir);
-        let ended = if is_ours { self.end_in(&mut shard, of, EndReason::Takeover).ok() } else { None };
+        let ended = if is_ours { self.end_in(&mut shard, of, reason).ok() } else { None };
         drop(shard);
         if let Some(ended) = ended {
             self.finish(ended); // without pins the slot is handed over before this returns
@@ -302,7 +348,7 @@ impl<S: Session> Core<S> {
                 && self.disinherit(of, heir)
             {
                 // The other slot will be free for anyone. A deadline only now: before, nobody counts it.
-                let deadline = self.clock.now().after(self.config.reservation_deadline);
+                let deadline = self.clock.now().after(self.settings.load().reservation_deadline);
                 self.notes(key, |notes| notes.reserved(user, deadline));
                 return Ok(key);
             }
@@ -330,7 +376,7 @@ impl<S: Session> Core<S> {
             let mut shard = self.registry.section(user.hash);
             let own = match slot {
                 SeatSlot::Reserved(key) => Some(key),
-                SeatSlot::Heir { of, heir } => {
+                SeatSlot::Heir { of, heir, .. } => {
                     let is_live = self.slab.state(of) == Some(State::Live);
                     if self.disinherit(of, heir) {
                         // While the occupant lives, the claim holds no count of its own.
@@ -373,9 +419,8 @@ impl<S: Session> Core<S> {
 
     /// Takes a reservation out of the user's count. In the user's section.
     fn unreserve(&self, shard: &mut Shard, user: UserRef, how: SeatEnd) {
-        if let Some(entry) = shard.holder(user) {
-            entry.reserved -= 1;
-        }
+        self.uncount(shard, user);
+        shard.remove_reserved(user);
         shard.leave(user);
         self.books.unreserved(how);
     }
@@ -390,7 +435,8 @@ impl<S: Session> Core<S> {
     ) -> Option<Key> {
         let is_twin = |key: &Key| {
             self.look(*key, |manager| {
-                manager.user_id() == context.user_id() && manager.thread_id() == context.thread_id()
+                (cfg!(fault = "thread_without_user") || manager.user_id() == context.user_id())
+                    && manager.thread_id() == context.thread_id()
             })
         };
         shard.same_isolation_hash(isolation_hash).find(|key| is_twin(key) == Some(true))
@@ -410,6 +456,9 @@ impl<S: Session> Core<S> {
     }
 
     pub(super) fn isolation_hash(&self, context: &UserExecutionContext) -> u64 {
+        if cfg!(fault = "thread_without_user") {
+            return self.registry.hash(context.thread_id());
+        }
         self.registry.hash(&(context.user_id(), context.thread_id()))
     }
 

@@ -1,6 +1,7 @@
 //! The other half of the heart: how leases end, and how what was forgotten is taken back.
 
 use super::core::{Core, Ended, Seat, SeatEnd, SeatSlot};
+use super::ends::End;
 use super::registry::{Shard, UserRef};
 use crate::clock::Timestamp;
 use crate::error::Late;
@@ -14,10 +15,7 @@ use std::time::Duration;
 const EXPIRY_BATCH: usize = 4_096;
 
 /// A refusal looks for forgotten reservations first, but not more often than this.
-const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Free slots that maintenance leaves in memory beyond the share that it leaves.
-const SPARE_SLOTS: usize = 256;
+pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 impl<S: Session> Core<S> {
     /// Ends a lease whose user is known. Exactly one caller per life gets `Ok`.
@@ -39,7 +37,7 @@ impl<S: Session> Core<S> {
     ) -> Result<Option<()>, Late> {
         let user = self.slab.pin(key, |glance, _| glance.notes.user()).map_err(|Stale| Late)?;
         let mut shard = self.registry.section(user.hash);
-        if !self.look(key, predicate).ok_or(Late)? {
+        if !self.look(key, predicate).ok_or(Late)? && !cfg!(fault = "sweep_ignores_activity") {
             return Ok(None);
         }
         let ended = self.end_in(&mut shard, key, reason).map_err(|Stale| Late)?;
@@ -56,24 +54,35 @@ impl<S: Session> Core<S> {
         reason: EndReason,
     ) -> Result<Ended<'_, S>, Stale> {
         let closing = self.slab.close(key)?;
-        let (user, isolation_hash, place, has_heir) = closing.value(|glance, _| {
+        let now = self.clock.now();
+        let (user, isolation_hash, place, has_heir, end) = closing.value(|glance, shared| {
             let notes = &glance.notes;
             notes.ended(key, reason);
-            (notes.user(), notes.isolation_hash(), notes.place(), notes.heir().is_some())
+            let end = PooledWebSocketManager::of(&glance.manager, shared)
+                .map(|manager| End::new(key, &manager, reason, now));
+            (notes.user(), notes.isolation_hash(), notes.place(), notes.heir().is_some(), end)
         });
         if cfg!(fault = "missed_unlink") {
             return Ok(closing);
         }
+        let (user, isolation_hash) = if cfg!(fault = "clean_up_key_made_twice") {
+            (UserRef { hash: !user.hash, ..user }, !isolation_hash)
+        } else {
+            (user, isolation_hash)
+        };
         if let Some(moved) = shard.unlink(user, isolation_hash, key, place) {
             self.notes(moved, |notes| notes.set_place(place));
         }
         self.books.ended(reason);
         if has_heir {
             // The place is the heir's from now on, and counts as its reservation.
-            if let Some(entry) = shard.holder(user) {
-                entry.reserved += 1;
-            }
-            self.books.reserved();
+            shard.add_reserved(user);
+            self.books.inherited();
+        } else {
+            self.uncount(shard, user);
+        }
+        if let Some(end) = end {
+            shard.ends.push(user.hash, end);
         }
         shard.leave(user);
         Ok(closing)
@@ -85,10 +94,29 @@ impl<S: Session> Core<S> {
             wake(waker);
         }
         let key = ended.key();
+        self.tell_ended(&ended);
         drop(ended);
-        // A vacated slot has rung for itself. While a pin holds it, the user's count is free already.
-        if self.slab.state(key) == Some(State::Closing) {
+        // A vacated slot has rung for itself. While a pin holds it, the user's count is free already; and
+        // other pools of the domain hear of it from here only.
+        if self.attached.quotas.is_some() || self.slab.state(key) == Some(State::Closing) {
             self.place_freed();
+        }
+    }
+
+    /// Tells the log and those who observe. Foreign code; its panics stay here.
+    fn tell_ended(&self, ended: &Ended<'_, S>) {
+        if !self.attached.is_observed() && !self.log.hears_ends() {
+            return;
+        }
+        let key = ended.key();
+        let end = ended.value(|glance, shared| {
+            let reason = glance.notes.last_end(key)?;
+            let manager = PooledWebSocketManager::of(&glance.manager, shared)?;
+            Some(End::new(key, &manager, reason, self.clock.now()))
+        });
+        if let Some(end) = end {
+            self.log.ended(&end);
+            self.attached.ended(&end);
         }
     }
 
@@ -96,9 +124,10 @@ impl<S: Session> Core<S> {
     pub(super) fn why(&self, user: UserRef, key: Key) -> Revoked {
         let read = || self.notes(key, |notes| notes.last_end(key)).flatten();
         let reason = read().or_else(|| {
-            // The winner may be between the header and the word: its section ends before this one.
-            drop(self.registry.section(user.hash));
-            read()
+            // The winner may be between the header and the word: its section ends before this one. Or the
+            // slot has had another life since, and the word speaks of that.
+            let remembered = self.registry.section(user.hash).ends.reason_of(key);
+            remembered.or_else(read)
         });
         Revoked::new(reason.unwrap_or(EndReason::Unknown))
     }
@@ -121,7 +150,9 @@ impl<S: Session> Core<S> {
                     let Some((user, isolation_hash, heir)) = found else { return };
                     let slot = match (state, heir) {
                         (State::Reserved, _) => SeatSlot::Reserved(key),
-                        (State::Live | State::Closing, Some(heir)) => SeatSlot::Heir { of: key, heir },
+                        (State::Live | State::Closing, Some(heir)) => {
+                            SeatSlot::Heir { of: key, heir, reason: EndReason::Unknown }
+                        }
                         _ => return,
                     };
                     overdue.push(Seat { user, isolation_hash, slot });
@@ -134,17 +165,6 @@ impl<S: Session> Core<S> {
         }
     }
 
-    /// See [`super::Pool::maintain`].
-    pub(super) fn maintain(&self) -> usize {
-        let expired = self.expire(self.clock.now());
-        // Room for a quarter more than is in use stays, so that a breathing load does not thrash.
-        self.slab.shrink_settled(self.slab.occupied() / 4 + SPARE_SLOTS);
-        self.slab.refresh_hints();
-        self.registry.shrink();
-        self.place_freed();
-        expired
-    }
-
     /// [`Core::expire`], unless that has just been done.
     pub(super) fn expire_if_due(&self) -> usize {
         let now = self.clock.now();
@@ -153,12 +173,5 @@ impl<S: Session> Core<S> {
             return 0;
         }
         self.expire(now)
-    }
-
-    /// A slot or a user's place has become free: whoever waits for it gets it.
-    pub(super) fn place_freed(&self) {
-        if self.waiting().is_awaited() {
-            self.serve_waiting();
-        }
     }
 }

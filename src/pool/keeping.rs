@@ -12,7 +12,7 @@ use crate::manager::{Message, SendOutcome, Session, wake};
 use crate::reason::{EndReason, Revoked};
 use crate::slab::{Cells, Cursor, Key, Stale, State, thread_number};
 use crate::sync::{AtomicBool, Ordering};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 /// The part of the core that servers use.
@@ -39,8 +39,8 @@ impl<S: Session> Tie<S> {
         self.key
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.handle.config
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.handle.settings.load_full()
     }
 
     pub(crate) fn context(&self) -> &UserExecutionContext {
@@ -98,14 +98,7 @@ impl<S: Session> Tie<S> {
 
     /// Makes the caller the pool's keeper, if it has none.
     pub(crate) fn become_keeper(&self) -> Option<Keeper<S>> {
-        let has_keeper = &self.handle.keeping.has_keeper;
-        // Every turn of every connection asks: a load leaves the line shared. AcqRel: pairs with the
-        // Release of a keeper that goes.
-        if has_keeper.load(Ordering::Relaxed) || has_keeper.swap(true, Ordering::AcqRel) {
-            return None;
-        }
-        let core = self.handle.slab.resident().core()?.clone();
-        Some(Keeper { core, due: Vec::new() })
+        self.handle.become_keeper()
     }
 }
 
@@ -141,17 +134,18 @@ pub(crate) struct Keeper<S: Session> {
 
 impl<S: Session> Keeper<S> {
     /// The pool's numbers, as long as it lives.
-    pub(crate) fn config(&self) -> Option<Config> {
-        self.core.upgrade().map(|core| core.config.clone())
+    pub(crate) fn config(&self) -> Option<Arc<Config>> {
+        self.core.upgrade().map(|core| core.settings.load_full())
     }
 
     /// Wakes the owners whose time has come, and does the pool's housekeeping if asked. `false`: the
     /// pool is gone.
     pub(crate) fn turn(&mut self, is_housekeeping: bool) -> bool {
         let Some(core) = self.core.upgrade() else { return false };
-        core.wake_due(core.clock.now(), &mut self.due);
+        let now = core.clock.now();
+        core.wake_due(now, &mut self.due);
         if is_housekeeping {
-            core.maintain();
+            core.maintain(now);
         }
         true
     }
@@ -168,6 +162,17 @@ impl<S: Session> Drop for Keeper<S> {
 }
 
 impl<S: Session> Core<S> {
+    fn become_keeper(&self) -> Option<Keeper<S>> {
+        let has_keeper = &self.keeping.has_keeper;
+        // Every turn of every connection asks: a load leaves the line shared. AcqRel: pairs with the
+        // Release of a keeper that goes.
+        if has_keeper.load(Ordering::Relaxed) || has_keeper.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let core = self.slab.resident().core()?.clone();
+        Some(Keeper { core, due: Vec::new() })
+    }
+
     /// Wakes every owner that wanted to be woken by now.
     fn wake_due(&self, now: Timestamp, due: &mut Vec<Key>) {
         let mut cursor = Cursor::default();
@@ -195,6 +200,11 @@ impl<S: Session> Core<S> {
 }
 
 impl<S: Session> Pool<S> {
+    /// Makes the caller the pool's keeper, if it has none.
+    pub(crate) fn become_keeper(&self) -> Option<Keeper<S>> {
+        self.handle.become_keeper()
+    }
+
     /// Connections that are being served, those included whose manager is free already and that are
     /// saying goodbye.
     pub(crate) fn serving(&self) -> usize {

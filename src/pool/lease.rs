@@ -83,7 +83,10 @@ impl<S: Session> Lease<S> {
     ///
     /// [`TransitionError`].
     pub fn disconnected(&self) -> Result<(), TransitionError> {
-        self.tie.advance(|manager| manager.mark_disconnected())
+        self.tie.advance(|manager| manager.mark_disconnected())?;
+        self.tie.handle.may_be_due(self.tie.user);
+        self.tie.handle.maintenance.news.of(self.tie.key);
+        Ok(())
     }
 
     /// Something failed: the manager counts as errored from now on.
@@ -93,7 +96,9 @@ impl<S: Session> Lease<S> {
     /// [`TransitionError`].
     pub fn errored(&self) -> Result<(), TransitionError> {
         let now = self.tie.handle.clock.now();
-        self.tie.advance(|manager| manager.mark_errored(now))
+        self.tie.advance(|manager| manager.mark_errored(now))?;
+        self.tie.handle.maintenance.news.of(self.tie.key);
+        Ok(())
     }
 
     /// Notes an application message that came in: its size in bytes, and that the connection is
@@ -125,6 +130,17 @@ impl<S: Session> Lease<S> {
         self.tie.poll_message(cx)
     }
 
+    /// An agent's run begins. Until the guard is dropped, at most for [`crate::Config::run_limit`], no
+    /// automatism takes the manager while another can go, and most never do; an operator may. Runs may
+    /// overlap.
+    ///
+    /// # Errors
+    ///
+    /// [`Revoked`] if the lease is over.
+    pub fn begin_run(&self) -> Result<RunGuard<S>, Revoked> {
+        self.tie.begin_run()
+    }
+
     /// Ends the lease and says why: frees the manager now.
     ///
     /// # Errors
@@ -153,6 +169,10 @@ impl<S: Session> Lease<S> {
 
 impl<S: Session> Drop for Lease<S> {
     fn drop(&mut self) {
+        let is_served = || self.with(|manager| manager.last_poll().is_some()) == Ok(true);
+        if cfg!(fault = "dropped_lease_stays") || (cfg!(fault = "cancelled_task_stays") && is_served()) {
+            return;
+        }
         // Late: it was closed, evicted or taken over before.
         let _ = self.tie.end(EndReason::Dropped);
     }
@@ -165,6 +185,30 @@ impl<S: Session> fmt::Debug for Lease<S> {
             .field("isolation_key", &self.tie.context.isolation_key())
             .field("is_live", &self.is_live())
             .finish_non_exhaustive()
+    }
+}
+
+/// An agent's run on a manager. Dropped, the run is over. It does not keep the lease.
+#[must_use = "dropping it ends the run"]
+pub struct RunGuard<S: Session = ()> {
+    handle: Handle<S>,
+    user: UserRef,
+    key: Key,
+}
+
+impl<S: Session> Drop for RunGuard<S> {
+    fn drop(&mut self) {
+        // Stale: the run went with its lease.
+        let ended: Result<(), Stale> = self.handle.slab.pin(self.key, |glance, _| glance.manager.run_ended());
+        if ended.is_ok() {
+            self.handle.may_be_due(self.user);
+        }
+    }
+}
+
+impl<S: Session> fmt::Debug for RunGuard<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunGuard").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
@@ -209,6 +253,13 @@ impl<S: Session> Tie<S> {
         used.ok().flatten().ok_or_else(|| self.why())
     }
 
+    pub(crate) fn begin_run(&self) -> Result<RunGuard<S>, Revoked> {
+        let until = self.handle.clock.now().after(self.handle.settings.load().run_limit);
+        let begun = self.handle.slab.pin(self.key, |glance, _| glance.manager.run_began(until));
+        begun.map_err(|Stale| self.why())?;
+        Ok(RunGuard { handle: self.handle.clone(), user: self.user, key: self.key })
+    }
+
     pub(crate) fn received(&self, bytes: usize) -> Result<(), Revoked> {
         let now = self.handle.clock.now();
         let noted = self.handle.slab.pin(self.key, |glance, _| glance.manager.received(bytes, now));
@@ -216,7 +267,10 @@ impl<S: Session> Tie<S> {
     }
 
     pub(crate) fn pop(&self) -> Result<Option<Message>, Revoked> {
-        let popped = self.handle.slab.pin(self.key, |glance, shared| self.take(glance, shared));
+        let popped = self.handle.slab.pin(self.key, |glance, shared| {
+            glance.manager.polled(self.handle.clock.now());
+            self.take(glance, shared)
+        });
         popped.map_err(|Stale| self.why())
     }
 

@@ -10,12 +10,13 @@ use crate::slab::{Cells, Cursor, Key, State};
 use std::collections::BTreeMap;
 
 const RESERVED: usize = 0;
-const OPENED: usize = 1;
-const GIVEN_BACK: usize = 2;
-const EXPIRED: usize = 3;
-const MISMATCHES: usize = 4;
-const REFUSED: usize = 5;
-const REFUSALS: usize = 5;
+const GIVEN_BACK: usize = 1;
+const EXPIRED: usize = 2;
+const MISMATCHES: usize = 3;
+const INHERITED: usize = 4;
+const OPENED: usize = 5;
+const REFUSED: usize = OPENED + Beginning::ALL.len();
+const REFUSALS: usize = 6;
 const ENDED: usize = REFUSED + REFUSALS;
 const COUNTERS: usize = ENDED + EndReason::ALL.len();
 
@@ -24,6 +25,36 @@ const BATCH: usize = 4_096;
 
 /// Turns that a check takes to find a moment in which nothing moves.
 const TURNS: usize = 16;
+
+/// What has begun and ended so far. Only grows, so that two equal readings mean that nothing moved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Flow {
+    reserved: u64,
+    opened: u64,
+    /// Given back or expired.
+    unopened: u64,
+    ended: u64,
+}
+
+/// How a lease began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    Fresh,
+    Takeover,
+    Limit,
+}
+
+impl Beginning {
+    pub(crate) const ALL: [Self; 3] = [Self::Fresh, Self::Takeover, Self::Limit];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Takeover => "takeover",
+            Self::Limit => "limit",
+        }
+    }
+}
 
 /// The counters, on lines that threads do not share. They only grow.
 pub(super) struct Books(Cells<COUNTERS>);
@@ -38,8 +69,14 @@ impl Books {
         self.0.add(RESERVED, 1);
     }
 
-    pub(super) fn opened(&self) {
-        self.0.add(OPENED, 1);
+    /// A claim's lease has ended, and the claim holds its place from now on.
+    pub(super) fn inherited(&self) {
+        self.0.add(RESERVED, 1);
+        self.0.add(INHERITED, 1);
+    }
+
+    pub(super) fn opened(&self, how: Beginning) {
+        self.0.add(OPENED + how as usize, 1);
     }
 
     pub(super) fn unreserved(&self, how: SeatEnd) {
@@ -66,10 +103,22 @@ impl Books {
         let of = |error| self.0.sum(REFUSED + refusal_number(error));
         Refusals {
             user_full: of(ReserveError::UserFull { max_managers: 0 }),
+            tenant_full: of(ReserveError::TenantFull { max_managers: 0 }),
             pool_full: of(ReserveError::PoolFull { capacity: 0 }),
             thread_in_use: of(ReserveError::ThreadInUse),
             draining: of(ReserveError::Draining),
             session_panicked: of(ReserveError::SessionPanicked),
+        }
+    }
+
+    /// The sums that a check needs.
+    fn flow(&self) -> Flow {
+        let sum = |first: usize, count: usize| (first..first + count).map(|cell| self.0.sum(cell)).sum();
+        Flow {
+            reserved: sum(RESERVED, 1),
+            opened: sum(OPENED, Beginning::ALL.len()),
+            unopened: sum(GIVEN_BACK, 2),
+            ended: sum(ENDED, EndReason::ALL.len()),
         }
     }
 
@@ -79,9 +128,16 @@ impl Books {
             .map(|&reason| (reason.name(), self.0.sum(ENDED + reason as usize)))
             .filter(|&(_, count)| count > 0)
             .collect();
+        let begins_by_cause: BTreeMap<_, _> = Beginning::ALL
+            .iter()
+            .map(|&how| (how.name(), self.0.sum(OPENED + how as usize)))
+            .filter(|&(_, count)| count > 0)
+            .collect();
         Tally {
             reserved: self.0.sum(RESERVED),
-            opened: self.0.sum(OPENED),
+            inherited: self.0.sum(INHERITED),
+            opened: begins_by_cause.values().sum(),
+            begins_by_cause,
             given_back: self.0.sum(GIVEN_BACK),
             expired: self.0.sum(EXPIRED),
             ended: ends_by_reason.values().sum(),
@@ -97,6 +153,7 @@ fn refusal_number(error: ReserveError) -> usize {
         ReserveError::ThreadInUse => 2,
         ReserveError::Draining => 3,
         ReserveError::SessionPanicked => 4,
+        ReserveError::TenantFull { .. } => 5,
     }
 }
 
@@ -107,6 +164,8 @@ fn refusal_number(error: ReserveError) -> usize {
 pub struct Refusals {
     /// The user had as many managers as allowed.
     pub user_full: u64,
+    /// The users of the user's tenant had as many managers as allowed.
+    pub tenant_full: u64,
     /// The pool was full.
     pub pool_full: u64,
     /// The thread was open, and duplicates are rejected.
@@ -124,8 +183,14 @@ pub struct Refusals {
 pub struct Tally {
     /// Reservations that took a place, takeovers included once the old lease had ended.
     pub reserved: u64,
+    /// Those of them that took over the place of a lease that ended: by takeover, at a limit, or on its
+    /// own while it was claimed.
+    pub inherited: u64,
     /// Reservations that became leases.
     pub opened: u64,
+    /// Leases by how they began: on a place of their own (`fresh`), in place of the connection that was
+    /// on their thread (`takeover`), or of one that the policy chose (`limit`).
+    pub begins_by_cause: BTreeMap<&'static str, u64>,
     /// Reservations that were dropped or refused at opening.
     pub given_back: u64,
     /// Reservations that were taken back at their deadline.
@@ -187,6 +252,33 @@ struct Headers {
 }
 
 impl<S: Session> Core<S> {
+    /// The account without its last proof: books, running sums and the slab's own count. Visits no slot
+    /// and no user.
+    pub(super) fn check(&self) -> Verdict {
+        let mut last = None;
+        for _ in 0..TURNS {
+            let books = self.books.flow();
+            let tables = self.registry.running_totals();
+            let occupied = self.slab.occupied();
+            let is_quiet = self.registry.running_totals() == tables && self.books.flow() == books;
+            let agrees = books.opened.wrapping_sub(books.ended) == tables.live as u64
+                && books.reserved.wrapping_sub(books.opened + books.unopened) == tables.reserved as u64
+                && tables.live == tables.isolation_keys
+                && tables.live + tables.reserved <= occupied;
+            if is_quiet && agrees {
+                return Verdict::Balanced;
+            }
+            // A difference counts only if it stands still.
+            let seen = is_quiet.then_some((books, tables, occupied));
+            if seen.is_some() && seen == last {
+                return Verdict::Unbalanced;
+            }
+            last = seen;
+            std::thread::yield_now();
+        }
+        Verdict::Busy
+    }
+
     /// Reads the account until two looks in a row are equal. Visits every slot and every user.
     pub(super) fn ledger(&self) -> Ledger {
         let mut ledger = self.read_ledger();

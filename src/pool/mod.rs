@@ -10,28 +10,61 @@
 mod builder;
 mod core;
 mod ending;
+mod ends;
 mod handle;
 #[cfg(feature = "serve")]
 mod keeping;
 mod lease;
 mod ledger;
+mod limits;
+mod log;
+mod maintenance;
+mod marks;
+mod metrics;
+mod observer;
 mod occupant;
+mod quota;
 mod registry;
 mod reservation;
 mod send;
+mod settings;
 mod snapshot;
+mod sweep;
 mod verbs;
 mod waiting;
+mod watch;
 
 pub use builder::PoolBuilder;
-#[cfg(feature = "testing")]
-pub(crate) use builder::PoolName;
-pub use lease::Lease;
+pub use ends::End;
+pub use lease::{Lease, RunGuard};
 pub use ledger::{Ledger, Refusals, Tally, Verdict};
+pub use maintenance::{Maintained, MaintenanceStatus};
+pub use metrics::{CleanupMetrics, DurationBucket};
+pub use observer::{Alert, Observer};
+pub use quota::{QuotaDomain, TenantFigures, UnknownTenant};
 pub use reservation::{Reservation, ReserveWait};
 pub use send::SendReport;
-pub use snapshot::{ManagerSnapshot, PoolSnapshot};
+pub use settings::{ConfigVersion, NoEarlierConfig};
+pub use snapshot::{ManagerSnapshot, PoolSnapshot, Suspect, Suspicion};
+pub use sweep::{Operation, Scope, StrategyCount, SweepPolicy, SweepReport};
 pub use verbs::{ManagerLease, ManagerPool, ManagerReservation};
+pub use watch::UserCheck;
+/// What the double shares with the pool: its books, what is hung on it, and small decisions.
+#[cfg(feature = "testing")]
+pub(crate) use {
+    builder::PoolName,
+    ending::EXPIRY_INTERVAL,
+    ends::PER_USER as ENDS_PER_USER,
+    ledger::Beginning,
+    limits::forcing_rank,
+    maintenance::FORGOTTEN_AFTER,
+    metrics::CleanupBooks,
+    observer::Attachments,
+    occupant::figures_of,
+    quota::{Bell, Full},
+    settings::Settings,
+    snapshot::MAX_SUSPECTS,
+};
 #[cfg(feature = "serve")]
 pub(crate) use {
     keeping::{Held, Keeper, Serving},
@@ -39,7 +72,7 @@ pub(crate) use {
 };
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::AtLimit;
 use crate::error::{Late, ReserveError};
 use crate::id::{UserExecutionContext, UserId};
 use crate::manager::{PooledWebSocketManager, Session};
@@ -47,6 +80,7 @@ use crate::reason::EndReason;
 use crate::slab::Key;
 use crate::sync::Ordering;
 use handle::Handle;
+pub(crate) use registry::UserRules;
 use std::fmt;
 use std::panic::Location;
 
@@ -83,11 +117,6 @@ impl<S: Session> Pool<S> {
         self.handle.name.as_str()
     }
 
-    /// The numbers it was built with.
-    pub fn config(&self) -> &Config {
-        &self.handle.config
-    }
-
     /// Where its time comes from.
     pub fn clock(&self) -> &Clock {
         &self.handle.clock
@@ -108,14 +137,19 @@ impl<S: Session> Pool<S> {
         let made_at = Location::caller();
         let core = &*self.handle;
         let mut admitted = core.reserve_in_turn(context);
-        let is_full = matches!(admitted, Err(ReserveError::UserFull { .. } | ReserveError::PoolFull { .. }));
+        let is_full = matches!(
+            admitted,
+            Err(ReserveError::UserFull { .. }
+                | ReserveError::TenantFull { .. }
+                | ReserveError::PoolFull { .. })
+        );
         // Full of reservations that somebody forgot?
         if is_full && core.expire_if_due() > 0 {
             admitted = core.reserve_in_turn(context);
         }
         admitted
             .and_then(|seat| core.prepare(seat).map(|()| seat))
-            .inspect_err(|&error| core.books.refused(error))
+            .inspect_err(|&error| core.refused(context, error))
             .map(|seat| Reservation::new(self.handle.for_lease(), seat, context.clone(), made_at))
     }
 
@@ -159,12 +193,6 @@ impl<S: Session> Pool<S> {
         self.handle.evict_if(key, reason, predicate).map(|ended| ended.is_some())
     }
 
-    /// Ends all leases of a user. Returns how many it ended.
-    pub fn evict_user(&self, user: &UserId, reason: EndReason) -> usize {
-        let keys = self.keys_of(user);
-        keys.into_iter().filter(|&key| self.evict(key, reason).is_ok()).count()
-    }
-
     /// Reads a live manager. The closure is synchronous and runs under a pin: the slot is not reused
     /// before it returns. `None`: the key is stale. Lock-free.
     pub fn inspect<T>(&self, key: Key, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Option<T> {
@@ -181,29 +209,44 @@ impl<S: Session> Pool<S> {
     /// Sets how many managers a single user may have, or with `None` goes back to the configured
     /// number. A lowered limit closes nobody.
     pub fn set_user_limit(&self, user: &UserId, max_managers: Option<usize>) {
+        if cfg!(fault = "lowered_limit_closes") {
+            let _ = self.cleanup_all_user_managers(user, EndReason::Limit);
+        }
         let hash = self.handle.registry.hash(user);
-        self.handle.registry.section(hash).set_limit(hash, user, max_managers);
+        let set = |rules: &mut UserRules| rules.max_managers = max_managers;
+        self.handle.registry.section(hash).change_rules(hash, user, set);
         self.handle.place_freed(); // a raised limit is a place for whoever waits for it
     }
 
-    /// Takes back what was forgotten: reservations past their deadline; gives pages of free slots
-    /// back to the allocator; finds free slots that no thread remembers. Returns the number of
-    /// reservations taken back. To be called every second or so; `serve` does.
-    pub fn maintain(&self) -> usize {
-        self.handle.maintain()
+    /// Sets what happens when a single user is at its limit, or with `None` goes back to the tenant's
+    /// policy, or the configured one.
+    pub fn set_user_policy(&self, user: &UserId, at_limit: Option<AtLimit>) {
+        let hash = self.handle.registry.hash(user);
+        let set = |rules: &mut UserRules| rules.at_limit = at_limit;
+        self.handle.registry.section(hash).change_rules(hash, user, set);
+        self.handle.place_freed();
     }
 
     /// Takes no new connections from now on. Those who wait for a place are refused.
     pub fn start_drain(&self) {
         // Release: pairs with the Acquire in `is_draining`. For reservations the sections order it.
-        self.handle.is_draining.store(true, Ordering::Release);
+        let was_draining = self.handle.is_draining.swap(true, Ordering::Release);
         self.handle.registry.pass_through();
         self.handle.serve_waiting();
+        if !was_draining {
+            self.handle.log.drain_begun();
+        }
     }
 
     /// Whether [`Pool::start_drain`] was called.
     pub fn is_draining(&self) -> bool {
         self.handle.is_draining.load(Ordering::Acquire)
+    }
+
+    /// Whether the books, the users' counts, the tables and the slab agree. Visits no slot and no user:
+    /// cheap enough for every second. [`Pool::ledger`] reads the headers too, and shows the figures.
+    pub fn check(&self) -> Verdict {
+        self.handle.check()
     }
 
     /// The running account, and whether it is balanced. Visits every slot and every user.
@@ -228,7 +271,7 @@ impl<S: Session> fmt::Debug for Pool<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("name", &self.name())
-            .field("capacity", &self.handle.config.capacity)
+            .field("capacity", &self.handle.slab.capacity())
             .field("occupied", &self.handle.slab.occupied())
             .finish_non_exhaustive()
     }

@@ -1,10 +1,13 @@
 //! What the pool keeps in a slot: the manager, and the pool's own notes beside it.
 
-use super::core::{Core, Seat, SeatSlot};
+use super::core::Core;
 use super::registry::UserRef;
 use super::waiting::Waiting;
 use crate::clock::Timestamp;
-use crate::manager::{ByteBudget, Glance, Owned, Session, Shared, wake};
+use crate::control::Figures;
+use crate::manager::{
+    ByteBudget, Glance, ManagerState, Owned, PooledWebSocketManager, Session, Shared, wake,
+};
 use crate::reason::EndReason;
 use crate::slab::{Fate, Key, Resident, Vacated, thread_number};
 use crate::sync::{AtomicU64, Ordering};
@@ -49,6 +52,31 @@ impl<S: Session> Occupants<S> {
 pub(super) struct Public {
     pub(super) manager: Glance,
     pub(super) notes: Notes,
+}
+
+impl Public {
+    /// What a sweep needs to know. The words may be from different moments.
+    #[inline]
+    pub(super) fn figures(&self) -> Figures {
+        let manager = &self.manager;
+        let state = manager.state();
+        Figures {
+            state,
+            errored_at: if state == ManagerState::Errored { manager.errored_at() } else { None },
+            last_activity: manager.last_activity(),
+            run_until: manager.run_until(),
+        }
+    }
+}
+
+/// The same of a manager that is pinned.
+pub(crate) fn figures_of(manager: &PooledWebSocketManager<'_>) -> Figures {
+    Figures {
+        state: manager.state(),
+        errored_at: manager.errored_at(),
+        last_activity: manager.last_activity(),
+        run_until: manager.run_until(),
+    }
 }
 
 impl<S: Session> Resident for Occupants<S> {
@@ -179,12 +207,6 @@ impl Notes {
             0 => None,
             heir => Some(Heir(heir)),
         }
-    }
-
-    /// The seat of the heir to a slot, if one is named.
-    pub(super) fn claim_on(&self, of: Key) -> Option<Seat> {
-        let (user, isolation_hash) = (self.user(), self.isolation_hash());
-        self.heir().map(|heir| Seat { user, isolation_hash, slot: SeatSlot::Heir { of, heir } })
     }
 
     /// Takes the claim out of a slot that will not be handed over: whose it was. For the finaliser, who

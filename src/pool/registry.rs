@@ -5,6 +5,10 @@
 //! together. So under the lock every key in a table is `Live`, pinning it succeeds, and the counts
 //! are exact. No section takes two shards, calls foreign code, or waits.
 
+use super::ends::Ends;
+use crate::clock::Timestamp;
+use crate::config::{AtLimit, Config};
+use crate::control::{AlertLevel, Load, Watch};
 use crate::id::UserId;
 use crate::slab::Key;
 use crate::sync::{Mutex, MutexGuard};
@@ -42,9 +46,16 @@ const SMALL_TABLE: usize = 28;
 pub(super) struct Shard {
     users: HashTable<UserEntry>,
     isolation: HashTable<IsolationEntry>,
-    limits: HashTable<LimitEntry>,
+    rules: HashTable<RuleEntry>,
+    /// How these users' last leases ended.
+    pub(super) ends: Ends,
+    /// Users that went while their level was raised, for those who observe.
+    departed: Vec<Departed>,
     spare: Vec<Vec<Key>>,
     next_serial: u64,
+    /// Running sums over the users, so that a check need not visit them.
+    reserved: usize,
+    live: usize,
 }
 
 /// A user with at least one reservation or lease.
@@ -52,22 +63,49 @@ pub(super) struct UserEntry {
     hash: u64,
     /// Unlike the hash, no two users of a shard ever share it.
     pub(super) serial: u64,
-    user: UserId,
+    pub(super) user: UserId,
     /// Reservations that hold a place in the quota.
-    pub(super) reserved: usize,
+    reserved: usize,
     /// The user's live managers.
     pub(super) members: Vec<Key>,
+    /// The monitor's memory of the user. It goes with the entry.
+    pub(super) watch: Watch,
+    /// None of the managers is dead before this moment, if not by its own state.
+    pub(super) next_look: Timestamp,
+    /// A manager may have become dead by its own state, or by the end of a run.
+    pub(super) may_be_due: bool,
+    /// One clean for a user at a time.
+    pub(super) is_cleaning: bool,
+    /// When the last emergency clean began.
+    pub(super) emergency_at: Timestamp,
 }
+
+/// A user without managers, whose level had been raised.
+pub(super) struct Departed {
+    pub(super) user: UserId,
+    pub(super) level: AlertLevel,
+    pub(super) max_managers: usize,
+}
+
+/// Of those who went between two samples, so many are told of.
+const MAX_DEPARTED: usize = 64;
 
 struct IsolationEntry {
     hash: u64,
     key: Key,
 }
 
-struct LimitEntry {
+struct RuleEntry {
     hash: u64,
     user: UserId,
-    max_managers: usize,
+    rules: UserRules,
+}
+
+/// What is set for a single user, over what is configured for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UserRules {
+    pub(crate) max_managers: Option<usize>,
+    pub(crate) at_limit: Option<AtLimit>,
 }
 
 /// Where a user's entry is: hash for the shard and the table, serial for certainty.
@@ -116,6 +154,24 @@ impl Registry {
         self.shards.iter().for_each(|shard| drop(shard.lock()));
     }
 
+    /// Visits every shard, one after the other, each in its section.
+    pub(super) fn for_each_shard(&self, mut visit: impl FnMut(&mut Shard)) {
+        self.shards.iter().for_each(|shard| visit(&mut shard.lock()));
+    }
+
+    /// The running sums, which visit no user.
+    pub(super) fn running_totals(&self) -> Totals {
+        self.shards.iter().fold(Totals::default(), |sum, shard| {
+            let shard = shard.lock();
+            Totals {
+                users: sum.users + shard.users.len(),
+                reserved: sum.reserved + shard.reserved,
+                live: sum.live + shard.live,
+                isolation_keys: sum.isolation_keys + shard.isolation.len(),
+            }
+        })
+    }
+
     /// Adds up the tables, one shard after the other.
     pub(super) fn totals(&self) -> Totals {
         self.shards.iter().fold(Totals::default(), |sum, shard| {
@@ -145,7 +201,18 @@ impl Shard {
             .or_insert_with(|| {
                 *next_serial += 1;
                 let members = spare.pop().unwrap_or_default();
-                UserEntry { hash, serial: *next_serial, user: user.clone(), reserved: 0, members }
+                UserEntry {
+                    hash,
+                    serial: *next_serial,
+                    user: user.clone(),
+                    reserved: 0,
+                    members,
+                    watch: Watch::default(),
+                    next_look: Timestamp::ZERO,
+                    may_be_due: false,
+                    is_cleaning: false,
+                    emergency_at: Timestamp::ZERO,
+                }
             })
             .into_mut()
     }
@@ -153,6 +220,40 @@ impl Shard {
     /// The entry of a place that is held, and so exists.
     pub(super) fn holder(&mut self, user: UserRef) -> Option<&mut UserEntry> {
         self.users.find_mut(user.hash, |entry| entry.hash == user.hash && entry.serial == user.serial)
+    }
+
+    pub(super) fn user_mut(&mut self, hash: u64, user: &UserId) -> Option<&mut UserEntry> {
+        self.users.find_mut(hash, |entry| entry.hash == hash && entry.user == *user)
+    }
+
+    /// Every user, with what is set for it alone.
+    pub(super) fn for_each_user(&mut self, mut visit: impl FnMut(&mut UserEntry, UserRules)) {
+        let Self { users, rules, .. } = self;
+        for entry in users.iter_mut() {
+            let own = rules.find(entry.hash, |rule| rule.hash == entry.hash && rule.user == entry.user);
+            visit(entry, own.map_or(UserRules::default(), |rule| rule.rules));
+        }
+    }
+
+    /// Those who went since the last call, with a raised level.
+    pub(super) fn take_departed(&mut self) -> Vec<Departed> {
+        std::mem::take(&mut self.departed)
+    }
+
+    /// Counts a reservation for a user whose entry exists.
+    pub(super) fn add_reserved(&mut self, user: UserRef) {
+        if let Some(entry) = self.holder(user) {
+            entry.reserved += 1;
+            self.reserved += 1;
+        }
+    }
+
+    /// Takes a reservation out of the count.
+    pub(super) fn remove_reserved(&mut self, user: UserRef) {
+        if let Some(entry) = self.holder(user) {
+            entry.reserved -= 1;
+            self.reserved -= 1;
+        }
     }
 
     /// Forgets a user that has no place left.
@@ -163,6 +264,11 @@ impl Shard {
             return;
         }
         let (entry, _) = occupied.remove();
+        let level = entry.watch.level;
+        if level > AlertLevel::Normal && self.departed.len() < MAX_DEPARTED {
+            let max_managers = entry.watch.max;
+            self.departed.push(Departed { user: entry.user, level, max_managers });
+        }
         let mut members = entry.members;
         if self.spare.len() < SPARE_LISTS && members.capacity() <= SPARE_MEMBERS {
             members.clear();
@@ -174,10 +280,12 @@ impl Shard {
     pub(super) fn link(&mut self, user: UserRef, isolation_hash: u64, key: Key) -> Option<usize> {
         self.isolation
             .insert_unique(isolation_hash, IsolationEntry { hash: isolation_hash, key }, |entry| entry.hash);
+        self.remove_reserved(user);
         let entry = self.holder(user)?;
-        entry.reserved -= 1;
         entry.members.push(key);
-        Some(entry.members.len() - 1)
+        let place = entry.members.len() - 1;
+        self.live += 1;
+        Some(place)
     }
 
     /// Takes a lease out of both tables. Returns the member that moved into its place, if any.
@@ -194,10 +302,13 @@ impl Shard {
             entry.remove();
         }
         let members = &mut self.holder(user)?.members;
-        if members.get(place) == Some(&key) {
+        let is_listed = members.get(place) == Some(&key) && !cfg!(fault = "dead_references_counted");
+        if is_listed {
             members.swap_remove(place);
         }
-        members.get(place).copied()
+        let moved = members.get(place).copied();
+        self.live -= usize::from(is_listed);
+        moved
     }
 
     /// The keys under an isolation hash. Different pairs may share a hash: compare the ids as well.
@@ -208,27 +319,37 @@ impl Shard {
     fn shrink(&mut self) {
         shrink_table(&mut self.users, |entry| entry.hash);
         shrink_table(&mut self.isolation, |entry| entry.hash);
-        shrink_table(&mut self.limits, |entry| entry.hash);
+        shrink_table(&mut self.rules, |entry| entry.hash);
         self.spare.truncate(self.users.len().max(SPARE_LISTS_OF_A_QUIET_SHARD));
     }
 
-    pub(super) fn limit(&self, hash: u64, user: &UserId) -> Option<usize> {
-        let limit = self.limits.find(hash, |entry| entry.hash == hash && entry.user == *user);
-        limit.map(|entry| entry.max_managers)
+    /// What is set for a single user.
+    pub(super) fn rules(&self, hash: u64, user: &UserId) -> UserRules {
+        let entry = self.rules.find(hash, |entry| entry.hash == hash && entry.user == *user);
+        entry.map_or(UserRules::default(), |entry| entry.rules)
     }
 
-    pub(super) fn set_limit(&mut self, hash: u64, user: &UserId, max_managers: Option<usize>) {
-        if let Ok(entry) = self.limits.find_entry(hash, |entry| entry.hash == hash && entry.user == *user) {
+    pub(super) fn change_rules(&mut self, hash: u64, user: &UserId, change: impl FnOnce(&mut UserRules)) {
+        let mut rules = self.rules(hash, user);
+        change(&mut rules);
+        if let Ok(entry) = self.rules.find_entry(hash, |entry| entry.hash == hash && entry.user == *user) {
             entry.remove();
         }
-        if let Some(max_managers) = max_managers {
-            let entry = LimitEntry { hash, user: user.clone(), max_managers };
-            self.limits.insert_unique(hash, entry, |entry| entry.hash);
+        if rules != UserRules::default() {
+            let entry = RuleEntry { hash, user: user.clone(), rules };
+            self.rules.insert_unique(hash, entry, |entry| entry.hash);
         }
     }
 }
 
 impl UserEntry {
+    /// Whether the user's dead are to be looked for before another reservation, or its level has changed.
+    pub(super) fn needs_clean(&self, load: Load, now: Timestamp, config: &Config) -> bool {
+        let is_flagged = self.may_be_due && !cfg!(fault = "flag_not_looked_at");
+        let may_have_dead = is_flagged || now >= self.next_look;
+        load.is_proactive(config) && (may_have_dead || { self.watch }.sample(load, config).0.is_some())
+    }
+
     /// Places that the user holds.
     pub(super) fn count(&self) -> usize {
         self.reserved + self.members.len()

@@ -39,6 +39,12 @@ impl<S: Session> Reservation<S> {
         &self.context
     }
 
+    /// Whose work this is, if not that of whoever reserved.
+    #[cfg(feature = "axum")]
+    pub(crate) fn set_made_at(&mut self, made_at: &'static Location<'static>) {
+        self.made_at = made_at;
+    }
+
     /// Opens the manager: the handshake succeeded. A takeover ends the old connection here, and not
     /// before, so that a failed handshake harms nobody.
     ///
@@ -112,7 +118,7 @@ impl<S: Session> Future for ReserveWait<S> {
                         Ok(Reservation::new(this.handle.clone(), seat, this.context.clone(), this.made_at))
                     }
                     Err(error) => {
-                        this.handle.books.refused(error);
+                        this.handle.refused(&this.context, error);
                         Err(error)
                     }
                 })

@@ -86,21 +86,7 @@ impl<S: Session> Pool<S> {
     pub fn send_to_thread(&self, to: &IsolationKey, message: Message) -> SendReport {
         let core = &*self.handle;
         with_scratch(|keys| {
-            let user_hash = core.registry.hash(to.user_id());
-            let isolation_hash = core.registry.hash(&(to.user_id(), to.thread_id()));
-            let shard = core.registry.section(user_hash);
-            let is_addressed = |key: &Key| {
-                core.look(*key, |manager| {
-                    manager.user_id() == to.user_id() && manager.thread_id() == to.thread_id()
-                }) == Some(true)
-            };
-            keys.extend(shard.same_isolation_hash(isolation_hash).filter(is_addressed));
-            let has_others = keys.is_empty()
-                && shard.user(user_hash, to.user_id()).is_some_and(|entry| !entry.members.is_empty());
-            drop(shard);
-            if has_others {
-                core.books.mismatched();
-            }
+            core.copy_keys_of(to, keys);
             core.send_each(keys, message)
         })
     }
@@ -141,17 +127,43 @@ impl<S: Session> Pool<S> {
 
 impl<S: Session> Core<S> {
     pub(super) fn send(&self, key: Key, message: Message) -> SendOutcome {
+        let config = self.settings.load();
         // In an `Option`, so that the closure can give it away under the pin.
         let mut message = Some(message);
         let sent = self.slab.pin(key, |_, shared| {
             let budget = &self.slab.resident().budget;
-            message
-                .take()
-                .map(|message| shared.offer(message, &self.config.outbound, budget, thread_number()))
+            message.take().map(|message| shared.offer(message, &config.outbound, budget, thread_number()))
         });
         match sent {
             Ok(Some(outcome)) => outcome,
             Ok(None) | Err(Stale) => SendOutcome::Stale,
+        }
+    }
+
+    /// The keys of a user's thread. None, while the user has other connections, is a mismatch: it is
+    /// counted and logged.
+    pub(super) fn copy_keys_of(&self, to: &IsolationKey, keys: &mut Vec<Key>) {
+        let user_hash = self.registry.hash(to.user_id());
+        let isolation_hash = self.registry.hash(&(to.user_id(), to.thread_id()));
+        let shard = self.registry.section(user_hash);
+        let is_addressed = |key: &Key| {
+            self.look(*key, |manager| {
+                manager.user_id() == to.user_id() && manager.thread_id() == to.thread_id()
+            }) == Some(true)
+        };
+        keys.extend(shard.same_isolation_hash(isolation_hash).filter(is_addressed));
+        if cfg!(fault = "mismatch_falls_back_to_user") && keys.is_empty() {
+            keys.extend_from_slice(shard.user(user_hash, to.user_id()).map_or(&[], |entry| &entry.members));
+        }
+        let other = match shard.user(user_hash, to.user_id()) {
+            Some(entry) if keys.is_empty() => entry.members.first().copied(),
+            _ => None,
+        };
+        drop(shard);
+        if let Some(other) = other {
+            self.books.mismatched();
+            let live = self.look(other, |manager| manager.context().isolation_key());
+            self.log.mismatched(to, live.as_ref());
         }
     }
 
@@ -164,7 +176,8 @@ impl<S: Session> Core<S> {
     }
 }
 
-fn with_scratch<T>(f: impl FnOnce(&mut Vec<Key>) -> T) -> T {
+/// Runs with an empty list that is used again.
+pub(super) fn with_scratch<T>(f: impl FnOnce(&mut Vec<Key>) -> T) -> T {
     let mut keys = SCRATCH.try_with(Cell::take).unwrap_or_default();
     let result = f(&mut keys);
     keys.clear();

@@ -5,10 +5,11 @@
 //! [`Pool`], [`Reservation`] and [`Lease`], where everything is described. No method has a default
 //! body, so a double cannot miss one silently.
 
-use super::{Lease, Reservation, ReserveWait};
-use super::{Ledger, ManagerSnapshot, Pool, PoolSnapshot, SendReport};
-use crate::clock::Clock;
-use crate::config::Config;
+use super::{ConfigVersion, End, Maintained, NoEarlierConfig, Scope, SweepPolicy, SweepReport, UserCheck};
+use super::{Lease, Reservation, ReserveWait, RunGuard};
+use super::{Ledger, ManagerSnapshot, Pool, PoolSnapshot, SendReport, Verdict};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{AtLimit, Config, ConfigError};
 use crate::error::{Late, OpenError, ReserveError, TransitionError};
 use crate::id::{IsolationKey, UserExecutionContext, UserId};
 use crate::manager::{Message, PooledWebSocketManager, SendOutcome, Session};
@@ -16,7 +17,9 @@ use crate::reason::{EndReason, Revoked};
 use crate::slab::Key;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Every public verb of [`Pool`].
 ///
@@ -44,7 +47,24 @@ pub trait ManagerPool: Clone + Eq + fmt::Debug + Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// As [`Pool::config`].
-    fn config(&self) -> &Config;
+    fn config(&self) -> Arc<Config>;
+
+    /// As [`Pool::reconfigure`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the field.
+    fn reconfigure(&self, config: Config) -> Result<ConfigVersion, ConfigError>;
+
+    /// As [`Pool::rollback_config`].
+    ///
+    /// # Errors
+    ///
+    /// [`NoEarlierConfig`].
+    fn rollback_config(&self) -> Result<ConfigVersion, NoEarlierConfig>;
+
+    /// As [`Pool::config_versions`].
+    fn config_versions(&self) -> Vec<ConfigVersion>;
 
     /// As [`Pool::clock`].
     fn clock(&self) -> &Clock;
@@ -80,8 +100,20 @@ pub trait ManagerPool: Clone + Eq + fmt::Debug + Send + Sync + 'static {
         predicate: impl FnOnce(&PooledWebSocketManager<'_>) -> bool,
     ) -> Result<bool, Late>;
 
-    /// As [`Pool::evict_user`].
-    fn evict_user(&self, user: &UserId, reason: EndReason) -> usize;
+    /// As [`Pool::sweep`].
+    fn sweep(&self, scope: Scope<'_>, policy: SweepPolicy, now: Timestamp, budget: Duration) -> SweepReport;
+
+    /// As [`Pool::cleanup_manager_by_context`].
+    fn cleanup_manager_by_context(&self, context: &UserExecutionContext, reason: EndReason) -> SweepReport;
+
+    /// As [`Pool::cleanup_all_user_managers`].
+    fn cleanup_all_user_managers(&self, user: &UserId, reason: EndReason) -> SweepReport;
+
+    /// As [`Pool::evict_oldest`].
+    fn evict_oldest(&self, scope: Scope<'_>, n: usize) -> SweepReport;
+
+    /// As [`Pool::shrink_to`].
+    fn shrink_to(&self, scope: Scope<'_>, n: usize) -> SweepReport;
 
     /// As [`Pool::inspect`].
     fn inspect<T>(&self, key: Key, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Option<T>;
@@ -92,8 +124,14 @@ pub trait ManagerPool: Clone + Eq + fmt::Debug + Send + Sync + 'static {
     /// As [`Pool::set_user_limit`].
     fn set_user_limit(&self, user: &UserId, max_managers: Option<usize>);
 
+    /// As [`Pool::set_user_policy`].
+    fn set_user_policy(&self, user: &UserId, at_limit: Option<AtLimit>);
+
+    /// As [`Pool::check_user`].
+    fn check_user(&self, user: &UserId) -> UserCheck;
+
     /// As [`Pool::maintain`].
-    fn maintain(&self) -> usize;
+    fn maintain(&self, now: Timestamp) -> Maintained;
 
     /// As [`Pool::start_drain`].
     fn start_drain(&self);
@@ -101,8 +139,17 @@ pub trait ManagerPool: Clone + Eq + fmt::Debug + Send + Sync + 'static {
     /// As [`Pool::is_draining`].
     fn is_draining(&self) -> bool;
 
+    /// As [`Pool::check`].
+    fn check(&self) -> Verdict;
+
     /// As [`Pool::ledger`].
     fn ledger(&self) -> Ledger;
+
+    /// As [`Pool::last_ends_of`].
+    fn last_ends_of(&self, user: &UserId) -> Vec<End>;
+
+    /// As [`Pool::last_ends`].
+    fn last_ends(&self, limit: usize) -> Vec<End>;
 
     /// As [`Pool::snapshot`].
     fn snapshot(&self) -> PoolSnapshot;
@@ -150,6 +197,8 @@ pub trait ManagerReservation: fmt::Debug + Send + Sized {
 pub trait ManagerLease: fmt::Debug + Send + Sized {
     /// The application's own state of the connection.
     type Session: Session;
+    /// An agent's run on the manager.
+    type RunGuard: fmt::Debug + Send;
 
     /// As [`Lease::key`].
     fn key(&self) -> Key;
@@ -220,6 +269,13 @@ pub trait ManagerLease: fmt::Debug + Send + Sized {
     /// [`Revoked`] if the lease is over.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Revoked>>;
 
+    /// As [`Lease::begin_run`].
+    ///
+    /// # Errors
+    ///
+    /// [`Revoked`] if the lease is over.
+    fn begin_run(&self) -> Result<Self::RunGuard, Revoked>;
+
     /// As [`Lease::close`].
     ///
     /// # Errors
@@ -248,7 +304,10 @@ impl<S: Session> ManagerPool for Pool<S> {
 
     passed_on! {
         fn name(&self) -> &str;
-        fn config(&self) -> &Config;
+        fn config(&self) -> Arc<Config>;
+        fn reconfigure(&self, config: Config) -> Result<ConfigVersion, ConfigError>;
+        fn rollback_config(&self) -> Result<ConfigVersion, NoEarlierConfig>;
+        fn config_versions(&self) -> Vec<ConfigVersion>;
         fn clock(&self) -> &Clock;
         #[track_caller]
         fn reserve(&self, context: &UserExecutionContext) -> Result<Reservation<S>, ReserveError>;
@@ -261,14 +320,33 @@ impl<S: Session> ManagerPool for Pool<S> {
             reason: EndReason,
             predicate: impl FnOnce(&PooledWebSocketManager<'_>) -> bool
         ) -> Result<bool, Late>;
-        fn evict_user(&self, user: &UserId, reason: EndReason) -> usize;
+        fn sweep(
+            &self,
+            scope: Scope<'_>,
+            policy: SweepPolicy,
+            now: Timestamp,
+            budget: Duration
+        ) -> SweepReport;
+        fn cleanup_manager_by_context(
+            &self,
+            context: &UserExecutionContext,
+            reason: EndReason
+        ) -> SweepReport;
+        fn cleanup_all_user_managers(&self, user: &UserId, reason: EndReason) -> SweepReport;
+        fn evict_oldest(&self, scope: Scope<'_>, n: usize) -> SweepReport;
+        fn shrink_to(&self, scope: Scope<'_>, n: usize) -> SweepReport;
         fn inspect[T](&self, key: Key, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Option<T>;
         fn keys_of(&self, user: &UserId) -> Vec<Key>;
         fn set_user_limit(&self, user: &UserId, max_managers: Option<usize>);
-        fn maintain(&self) -> usize;
+        fn set_user_policy(&self, user: &UserId, at_limit: Option<AtLimit>);
+        fn check_user(&self, user: &UserId) -> UserCheck;
+        fn maintain(&self, now: Timestamp) -> Maintained;
         fn start_drain(&self);
         fn is_draining(&self) -> bool;
+        fn check(&self) -> Verdict;
         fn ledger(&self) -> Ledger;
+        fn last_ends_of(&self, user: &UserId) -> Vec<End>;
+        fn last_ends(&self, limit: usize) -> Vec<End>;
         fn snapshot(&self) -> PoolSnapshot;
         fn managers(&self, limit: usize) -> Vec<ManagerSnapshot>;
         fn send(&self, key: Key, message: Message) -> SendOutcome;
@@ -297,6 +375,7 @@ impl<S: Session> ManagerReservation for Reservation<S> {
 
 impl<S: Session> ManagerLease for Lease<S> {
     type Session = S;
+    type RunGuard = RunGuard<S>;
 
     passed_on! {
         fn key(&self) -> Key;
@@ -307,6 +386,7 @@ impl<S: Session> ManagerLease for Lease<S> {
         fn disconnected(&self) -> Result<(), TransitionError>;
         fn errored(&self) -> Result<(), TransitionError>;
         fn received(&self, bytes: usize) -> Result<(), Revoked>;
+        fn begin_run(&self) -> Result<RunGuard<S>, Revoked>;
         fn revoked(&self) -> Option<Revoked>;
     }
 

@@ -4,8 +4,7 @@
 //! waiter that can have it, so nobody overtakes. A waiter whose own user is full is passed over; a
 //! waiter that went away passes on what it was handed.
 
-use super::core::{Core, Places, Seat};
-use crate::config::DuplicatePolicy;
+use super::core::{Cleaning, Core, Places, Seat};
 use crate::error::ReserveError;
 use crate::id::UserExecutionContext;
 use crate::manager::{Session, wake};
@@ -77,13 +76,14 @@ impl<S: Session> Core<S> {
     /// Reserves without overtaking anyone who waits for the same place.
     pub(super) fn reserve_in_turn(&self, context: &UserExecutionContext) -> Result<Seat, ReserveError> {
         if self.waiting().is_empty() || cfg!(fault = "overtake_waiters") {
-            return self.reserve(context, Places::Any);
+            return self.reserve(context, Places::Any, Cleaning::Allowed);
         }
+        self.clean_if_due(context); // before the lock, since it runs foreign code
         let mut woken = Vec::new();
         let mut queue = self.waiting().queue.lock();
         let is_full = self.serve(&mut queue, &mut woken);
         let places = if is_full { Places::Inherited } else { Places::Any };
-        let outcome = self.reserve(context, places);
+        let outcome = self.reserve(context, places, Cleaning::Done);
         drop(queue);
         woken.into_iter().for_each(wake);
         outcome
@@ -93,12 +93,16 @@ impl<S: Session> Core<S> {
     pub(super) fn join_queue(&self, context: &UserExecutionContext, waker: &Waker) -> Turn {
         let mut woken = Vec::new();
         // Foreign code: before the lock.
+        self.clean_if_due(context);
         let waiter = Waiter { context: context.clone(), outcome: None, waker: waker.clone() };
         let mut queue = self.waiting().queue.lock();
         let ticket = queue.next;
         queue.next += 1;
         queue.waiters.insert(ticket, waiter);
         self.waiting().unserved.fetch_add(1, Ordering::Relaxed);
+        if let Some(quotas) = &self.attached.quotas {
+            quotas.one_waits();
+        }
         // SeqCst fence: pairs with the one in `is_awaited`, see there.
         fence(Ordering::SeqCst);
         self.serve(&mut queue, &mut woken);
@@ -126,10 +130,31 @@ impl<S: Session> Core<S> {
         let mut queue = self.waiting().queue.lock();
         let waiter = queue.waiters.remove(&ticket)?;
         if waiter.outcome.is_none() {
-            self.waiting().unserved.fetch_sub(1, Ordering::Relaxed);
+            self.one_waits_no_more();
         }
         drop(queue);
         waiter.outcome?.ok()
+    }
+
+    /// A slot or a user's place has become free: whoever waits for it gets it.
+    pub(super) fn place_freed(&self) {
+        self.serve_if_awaited();
+        if let Some(quotas) = &self.attached.quotas {
+            quotas.place_freed();
+        }
+    }
+
+    pub(super) fn serve_if_awaited(&self) {
+        if self.waiting().is_awaited() {
+            self.serve_waiting();
+        }
+    }
+
+    fn one_waits_no_more(&self) {
+        self.waiting().unserved.fetch_sub(1, Ordering::Relaxed);
+        if let Some(quotas) = &self.attached.quotas {
+            quotas.one_waits_no_more();
+        }
     }
 
     pub(super) fn serve_waiting(&self) {
@@ -143,11 +168,8 @@ impl<S: Session> Core<S> {
     fn serve(&self, queue: &mut Queue, woken: &mut Vec<Waker>) -> bool {
         let mut places = Places::Any;
         for waiter in queue.waiters.values_mut().filter(|waiter| waiter.outcome.is_none()) {
-            match self.reserve(&waiter.context, places) {
-                Err(ReserveError::UserFull { .. }) => continue,
-                Err(ReserveError::PoolFull { .. }) if self.config.duplicates != DuplicatePolicy::Replace => {
-                    return true;
-                }
+            match self.reserve(&waiter.context, places, Cleaning::Done) {
+                Err(ReserveError::UserFull { .. } | ReserveError::TenantFull { .. }) => continue,
                 Err(ReserveError::PoolFull { .. }) => {
                     // Behind the first who waits for a slot, others may have a connection to take over.
                     places = Places::Inherited;
@@ -155,7 +177,7 @@ impl<S: Session> Core<S> {
                 }
                 outcome => waiter.outcome = Some(outcome),
             }
-            self.waiting().unserved.fetch_sub(1, Ordering::Relaxed);
+            self.one_waits_no_more();
             woken.push(std::mem::replace(&mut waiter.waker, Waker::noop().clone()));
         }
         places == Places::Inherited

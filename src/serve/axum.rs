@@ -19,6 +19,7 @@ use ::axum::http::{HeaderMap, StatusCode, Uri};
 use ::axum::response::{IntoResponse, Response};
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,12 +181,17 @@ impl<I: Identify> PooledUpgrade<I> {
 
     /// Lets the handshake happen, opens the manager after it, and serves the connection in a task of
     /// its own. A handshake that fails gives the place back.
+    ///
+    /// The manager's [`made_at`](crate::PooledWebSocketManager::made_at) is the place of this call.
     #[must_use = "the handshake happens when this response is returned"]
+    #[track_caller]
     pub fn serve<A>(self, app: A) -> Response
     where
         A: Application<Session = I::Session> + 'static,
     {
-        let Self { upgrade, reservation, close_timeout } = self;
+        let Self { upgrade, mut reservation, close_timeout } = self;
+        // Reserved by the extractor, which is the same line for everybody.
+        reservation.set_made_at(Location::caller());
         upgrade.on_upgrade(move |socket| async move {
             match reservation.open() {
                 Ok(lease) => drop(serve(socket, lease, app).await),

@@ -9,9 +9,9 @@
 
 use crate::config::Config;
 use crate::manager::Session;
-use crate::pool::{Keeper, Tie};
+use crate::pool::{Keeper, Pool, Tie};
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -23,17 +23,40 @@ pub(super) fn ensure<S: Session>(tie: &Tie<S>) {
     }
 }
 
+impl<S: Session> Pool<S> {
+    /// Starts a task that calls [`Pool::maintain`] about once a second, until the pool is gone. `false`:
+    /// the pool has such a task already; [`serve`](super::serve()) starts it too, so this is for those
+    /// who drive their connections themselves.
+    ///
+    /// If the runtime ends, so does the task; call it again on the next one.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a Tokio runtime.
+    #[cfg_attr(docsrs, doc(cfg(feature = "serve")))]
+    pub fn spawn_maintenance(&self) -> bool {
+        let keeper = self.become_keeper();
+        let is_first = keeper.is_some();
+        if let Some(keeper) = keeper {
+            tokio::spawn(keep(keeper));
+        }
+        is_first
+    }
+}
+
 async fn keep<S: Session>(mut keeper: Keeper<S>) {
-    let Some(config) = keeper.config() else { return };
-    let tick = tick(&config);
-    let turns_to_housekeeping = HOUSEKEEPING.as_millis().div_ceil(tick.as_millis());
-    let mut ticks = interval(tick);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut turn = 0;
-    loop {
-        ticks.tick().await;
-        turn += 1;
-        if !keeper.turn(turn % turns_to_housekeeping == 0) {
+    let mut since_housekeeping = Duration::ZERO;
+    // Asked for each turn, since it may have been replaced.
+    while let Some(config) = keeper.config() {
+        let tick = tick(&config);
+        drop(config);
+        sleep(tick).await;
+        since_housekeeping += tick;
+        let is_housekeeping = since_housekeeping >= HOUSEKEEPING;
+        if is_housekeeping {
+            since_housekeeping = Duration::ZERO;
+        }
+        if !keeper.turn(is_housekeeping) {
             return;
         }
     }

@@ -271,7 +271,9 @@ impl HeaderCell {
         // Repeats only when a pin came or went: lock-free, as `pin`.
         loop {
             let header = Header(seen);
-            if header.generation() != generation || header.state() != State::Live {
+            let is_other_life =
+                !cfg!(fault = "close_ignores_generation") && header.generation() != generation;
+            if is_other_life || header.state() != State::Live {
                 return None;
             }
             let own_pin = u64::from(header.pins() > 0 && !cfg!(fault = "winner_without_pin"));

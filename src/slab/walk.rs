@@ -41,6 +41,19 @@ impl<R: Resident> Slab<R> {
         &self,
         cursor: &mut Cursor,
         slots: usize,
+        read: impl FnMut(&R::Glance) -> T,
+        found: impl FnMut(Key, State, T),
+    ) -> bool {
+        self.walk_some(cursor, slots, |_, _| true, read, found)
+    }
+
+    /// As [`Slab::walk`], but reads the glance of those slots only that `wants` asks for by their header:
+    /// the headers lie side by side, the glances far apart.
+    pub fn walk_some<T>(
+        &self,
+        cursor: &mut Cursor,
+        slots: usize,
+        mut wants: impl FnMut(Key, State) -> bool,
         mut read: impl FnMut(&R::Glance) -> T,
         mut found: impl FnMut(Key, State, T),
     ) -> bool {
@@ -56,15 +69,18 @@ impl<R: Resident> Slab<R> {
             }
             for (offset, cell) in frame.headers.iter().enumerate() {
                 let before = cell.load();
+                let key = Key::new((number * PAGE + offset) as u32, before.generation());
+                if !before.state().is_occupied() || !wants(key, before.state()) {
+                    continue;
+                }
                 let slot = frame.slot(offset);
-                if !before.state().is_occupied() || slot.is_null() {
+                if slot.is_null() {
                     continue;
                 }
                 // SAFETY: the page was in place after the guard was taken, and `page_out` frees a
                 // page only when every guard from before has gone. The glance is only ever shared.
                 let seen = read(unsafe { &(*slot).glance });
                 if cell.load_again().is_same_moment(before) {
-                    let key = Key::new((number * PAGE + offset) as u32, before.generation());
                     found(key, before.state(), seen);
                 }
             }

@@ -1,6 +1,6 @@
 //! The double's reservation, wait and lease.
 
-use super::Core;
+use super::core::Core;
 use super::life::Life;
 use super::state::Seat;
 use super::waiting::{Ticket, Turn};
@@ -46,7 +46,7 @@ impl<S: Session> FakeReservation<S> {
             }
             Ok(made)
         });
-        made.inspect_err(|&error| core.section(|state, _| state.refused(error)))
+        made.inspect_err(|&error| core.section(|state| state.refused(error)))
     }
 
     fn prepared_session(&mut self) -> Result<Owned<S>, OpenError> {
@@ -64,18 +64,16 @@ impl<S: Session> ManagerReservation for FakeReservation<S> {
     }
 
     fn open(mut self) -> Result<FakeLease<S>, OpenError> {
-        let inherited = self.seat.ok_or(OpenError::Expired)?;
-        let seat = self.core.section(|state, after| state.take_over(inherited, after));
-        self.seat = seat.ok(); // an error from here on gives it back
-        let seat = seat?;
+        let seat = self.seat.take().ok_or(OpenError::Expired)?;
+        let key = self.core.section(|state| state.take_over(seat))?;
+        self.seat = Some(Seat::Own(key)); // an error from here on gives it back
         let session = self.prepared_session()?;
         let life = Life::new(self.context.clone(), self.core.clock.now(), self.made_at);
-        let opened = self.core.section(|state, after| state.open(seat, life, after));
-        if opened.is_ok() {
-            self.seat = None;
-        }
-        match opened {
-            Ok(key) => Ok(FakeLease { core: self.core.clone(), key, session: Some(session) }),
+        match self.core.section(|state| state.open(seat, key, life)) {
+            Ok(()) => {
+                self.seat = None;
+                Ok(FakeLease { core: self.core.clone(), key, session: Some(session) })
+            }
             Err(error) => {
                 self.core.keep_session(session);
                 Err(error)
@@ -88,7 +86,7 @@ impl<S: Session> Drop for FakeReservation<S> {
     fn drop(&mut self) {
         if let Some(seat) = self.seat.take() {
             // `false`: its deadline came first.
-            self.core.section(|state, after| state.give_back(seat, after));
+            self.core.section(|state| state.give_back(seat));
         }
         if let Some(session) = self.session.take() {
             self.core.keep_session(session);
@@ -130,9 +128,9 @@ impl<S: Session> Future for FakeReserveWait<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let (ticket, waker) = (this.ticket, cx.waker().clone());
-        let turn = this.core.section(|state, after| match ticket {
-            Some(ticket) => state.check_turn(ticket, waker, after),
-            None => state.join_queue(&this.context, waker, after),
+        let turn = this.core.section(|state| match ticket {
+            Some(ticket) => state.check_turn(ticket, waker),
+            None => state.join_queue(&this.context, waker),
         });
         match turn {
             Turn::Waiting(ticket) => {
@@ -150,7 +148,7 @@ impl<S: Session> Future for FakeReserveWait<S> {
 impl<S: Session> Drop for FakeReserveWait<S> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.core.section(|state, after| state.leave_queue(ticket, after));
+            self.core.section(|state| state.leave_queue(ticket));
         }
     }
 }
@@ -195,6 +193,7 @@ impl<S: Session> FakeLease<S> {
 
 impl<S: Session> ManagerLease for FakeLease<S> {
     type Session = S;
+    type RunGuard = FakeRunGuard<S>;
 
     fn key(&self) -> Key {
         self.key
@@ -223,7 +222,9 @@ impl<S: Session> ManagerLease for FakeLease<S> {
     }
 
     fn disconnected(&self) -> Result<(), TransitionError> {
-        self.advance(|manager| manager.mark_disconnected())
+        self.advance(|manager| manager.mark_disconnected())?;
+        self.core.section(|state| state.may_be_due(self.key));
+        Ok(())
     }
 
     fn errored(&self) -> Result<(), TransitionError> {
@@ -237,11 +238,14 @@ impl<S: Session> ManagerLease for FakeLease<S> {
     }
 
     fn next_message(&mut self) -> Result<Option<Message>, Revoked> {
-        Ok(self.take(&*self.life()?))
+        let life = self.life()?;
+        life.glance.polled(self.core.clock.now());
+        Ok(self.take(&life))
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Revoked>> {
         let polled = self.life().map(|life| {
+            life.glance.polled(self.core.clock.now());
             self.take(&life).or_else(|| {
                 // Register, then look again: a message that came between the two has woken nobody.
                 life.shared.waker.register(cx.waker());
@@ -254,6 +258,12 @@ impl<S: Session> ManagerLease for FakeLease<S> {
             Ok(None) => Poll::Ready(Err(self.core.why(self.key))),
             Err(revoked) => Poll::Ready(Err(revoked)),
         }
+    }
+
+    fn begin_run(&self) -> Result<FakeRunGuard<S>, Revoked> {
+        let until = self.core.clock.now().after(self.core.config().run_limit);
+        self.life()?.glance.run_began(until);
+        Ok(FakeRunGuard { core: self.core.clone(), key: self.key })
     }
 
     fn close(self, reason: EndReason) -> Result<(), Late> {
@@ -282,5 +292,28 @@ impl<S: Session> fmt::Debug for FakeLease<S> {
             .field("key", &self.key)
             .field("is_live", &self.is_live())
             .finish_non_exhaustive()
+    }
+}
+
+/// The double of [`crate::RunGuard`].
+#[must_use = "dropping it ends the run"]
+pub struct FakeRunGuard<S: Session = ()> {
+    core: Arc<Core<S>>,
+    key: Key,
+}
+
+impl<S: Session> Drop for FakeRunGuard<S> {
+    fn drop(&mut self) {
+        // `None`: the run went with its lease.
+        if let Some(life) = self.core.life(self.key) {
+            life.glance.run_ended();
+            self.core.section(|state| state.may_be_due(self.key));
+        }
+    }
+}
+
+impl<S: Session> fmt::Debug for FakeRunGuard<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeRunGuard").field("key", &self.key).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::clock::Timestamp;
 use crate::id::UserExecutionContext;
-use crate::manager::{ByteBudget, Glance, PooledWebSocketManager, Shared};
+use crate::manager::{ByteBudget, Glance, PooledWebSocketManager, Shared, wake};
+use crate::pool::{Alert, Attachments, End};
+use crate::sync::{Ordering, fence};
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
@@ -30,25 +32,54 @@ impl Life {
     }
 }
 
-/// Foreign code that must not run under the lock: payloads and wakers.
+/// Foreign code that must not run under the lock: payloads, wakers, the observer, other pools.
 #[derive(Default)]
 pub(super) struct After {
-    pub(super) ended: Vec<Arc<Life>>,
+    news: Vec<News>,
     pub(super) woken: Vec<Waker>,
     pub(super) dropped: Vec<Waker>,
+    /// A place that another pool of the domain may be waited for.
+    pub(super) is_place_freed: bool,
+}
+
+/// In the order in which it happened.
+enum News {
+    Ended(Arc<Life>, End),
+    Alert(Alert),
 }
 
 impl After {
-    pub(super) fn run(self, budget: &ByteBudget) {
-        let Self { ended, woken, dropped } = self;
-        for life in ended {
-            life.shared.outbound.close();
-            while let Some(message) = life.shared.outbound.pop() {
-                budget.give(0, message.len());
+    pub(super) fn ended(&mut self, life: Arc<Life>, end: End) {
+        self.news.push(News::Ended(life, end));
+    }
+
+    pub(super) fn alert(&mut self, alert: Alert) {
+        self.news.push(News::Alert(alert));
+    }
+
+    pub(super) fn run(self, budget: &ByteBudget, attached: &Attachments) {
+        let Self { news, woken, dropped, is_place_freed } = self;
+        for news in news {
+            match news {
+                News::Ended(life, end) => {
+                    life.shared.outbound.close();
+                    while let Some(message) = life.shared.outbound.pop() {
+                        budget.give(0, message.len());
+                    }
+                    if let Some(waker) = life.shared.waker.take() {
+                        wake(waker);
+                    }
+                    attached.ended(&end);
+                }
+                News::Alert(alert) => attached.alert(&alert),
             }
-            life.shared.waker.wake();
         }
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(wake);
         drop(dropped);
+        if let (true, Some(quotas)) = (is_place_freed, &attached.quotas) {
+            // SeqCst fence: pairs with the one of whoever waits, in this pool's `join_queue` or another's.
+            fence(Ordering::SeqCst);
+            quotas.place_freed();
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! It keeps the pool's promises by the simplest means, so that a test of an application which fails
 //! on it has found a fault in the application. State machine, outbound queue, byte budget, session
-//! handling and the registry of names are the pool's own; slab, shards and hand-over are replaced. One
-//! body of tests runs on both (`tests/conformance.rs`).
+//! handling, settings, quota domains, the registry of names and every decision of `control` are the
+//! pool's own; slab, shards, hand-over and sweep engine are replaced. One body of tests runs on both
+//! (`tests/conformance`).
 //!
 //! Write the application against the traits and choose in the test:
 //!
@@ -34,31 +35,40 @@
 //! | an eviction while another thread reads the manager | the slot waits for the reader (`closing`) | the slot is free at once |
 //! | a takeover in a full pool while another thread reads the manager | may end in `OpenError::Busy` | never |
 //! | the session of an evicted lease is reset | by the evictor | when the owner drops the lease |
-//! | a refusal looks for forgotten reservations | at most every 100 ms | always |
+//! | a sweep | stops at its budget, and can go on later | is always complete: budgets are ignored |
+//! | an observer | is told of each end as it happens | is told when the verb's work is done |
+//! | the log (`tracing` feature) | everything | alerts and ends |
 //! | every verb | mostly lock-free | blocks while another thread is in the double |
 
 mod account;
+mod core;
+mod ending;
 mod lease;
 mod life;
+mod lookup;
 mod state;
+mod sweep;
+mod upkeep;
 mod waiting;
 
-pub use lease::{FakeLease, FakeReservation, FakeReserveWait};
+pub use lease::{FakeLease, FakeReservation, FakeReserveWait, FakeRunGuard};
 
-use crate::clock::Clock;
-use crate::config::Config;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{AtLimit, Config, ConfigError};
 use crate::error::{BuildError, Late, ReserveError};
 use crate::id::{IsolationKey, UserExecutionContext, UserId};
-use crate::manager::{ByteBudget, Message, Owned, PooledWebSocketManager, SendOutcome, Session};
-use crate::pool::{Ledger, ManagerPool, ManagerSnapshot, PoolBuilder, PoolName, PoolSnapshot, SendReport};
-use crate::reason::{EndReason, Revoked};
+use crate::manager::{Message, PooledWebSocketManager, SendOutcome, Session};
+use crate::pool::{
+    ConfigVersion, End, Ledger, Maintained, ManagerPool, ManagerSnapshot, NoEarlierConfig, PoolBuilder,
+    PoolSnapshot, Scope, SendReport, SweepPolicy, SweepReport, UserCheck, Verdict,
+};
+use crate::reason::EndReason;
 use crate::slab::Key;
-use crate::sync::Mutex;
-use life::{After, Life};
-use state::State;
+use core::Core;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A plain double of [`crate::Pool`]. Made by [`PoolBuilder::build_fake`]; its verbs are those of
 /// [`ManagerPool`].
@@ -66,36 +76,17 @@ pub struct FakePool<S: Session = ()> {
     core: Arc<Core<S>>,
 }
 
-/// What all handles of a double share.
-struct Core<S: Session> {
-    name: PoolName,
-    clock: Clock,
-    config: Arc<Config>,
-    budget: ByteBudget,
-    state: Mutex<State>,
-    /// Session states that no lease has.
-    sessions: Mutex<Vec<Owned<S>>>,
-}
-
 impl<S: Session> PoolBuilder<S> {
-    /// Makes a double instead of a pool. The name is taken all the same.
+    /// Makes a double instead of a pool. The name is taken all the same; observer, health check and
+    /// quota domain serve the double as they would serve the pool.
     ///
     /// # Errors
     ///
     /// As [`PoolBuilder::build`].
     #[track_caller]
     pub fn build_fake(self) -> Result<FakePool<S>, BuildError> {
-        let (name, clock, config) = self.into_parts()?;
-        let config = Arc::new(config);
-        let core = Core {
-            name,
-            budget: ByteBudget::new(config.outbound_pool_bytes),
-            state: Mutex::new(State::new(config.clone(), clock.clone())),
-            sessions: Mutex::new(Vec::new()),
-            clock,
-            config,
-        };
-        Ok(FakePool { core: Arc::new(core) })
+        let (name, clock, config, attached) = self.into_parts()?;
+        Ok(FakePool { core: Core::new(name, clock, config, attached) })
     }
 }
 
@@ -109,8 +100,28 @@ impl<S: Session> ManagerPool for FakePool<S> {
         self.core.name.as_str()
     }
 
-    fn config(&self) -> &Config {
-        &self.core.config
+    fn config(&self) -> Arc<Config> {
+        self.core.config()
+    }
+
+    fn reconfigure(&self, config: Config) -> Result<ConfigVersion, ConfigError> {
+        self.core.section(|state| {
+            let version = state.settings.replace(config, state.clock.now())?;
+            state.settings_changed();
+            Ok(version)
+        })
+    }
+
+    fn rollback_config(&self) -> Result<ConfigVersion, NoEarlierConfig> {
+        self.core.section(|state| {
+            let version = state.settings.roll_back()?;
+            state.settings_changed();
+            Ok(version)
+        })
+    }
+
+    fn config_versions(&self) -> Vec<ConfigVersion> {
+        self.core.section(|state| state.settings.versions())
     }
 
     fn clock(&self) -> &Clock {
@@ -119,7 +130,7 @@ impl<S: Session> ManagerPool for FakePool<S> {
 
     fn reserve(&self, context: &UserExecutionContext) -> Result<FakeReservation<S>, ReserveError> {
         let made_at = Location::caller();
-        let admitted = self.core.section(|state, after| state.reserve_in_turn(context, after));
+        let admitted = self.core.section(|state| state.reserve_in_time(context));
         FakeReservation::admit(&self.core, admitted, context, made_at)
     }
 
@@ -137,17 +148,40 @@ impl<S: Session> ManagerPool for FakePool<S> {
         reason: EndReason,
         predicate: impl FnOnce(&PooledWebSocketManager<'_>) -> bool,
     ) -> Result<bool, Late> {
-        self.core.section(|state, after| {
-            let is_due = state.life(key).and_then(|life| life.read(predicate)).ok_or(Late)?;
+        self.core.section(|state| {
+            let is_due = state.read(key, predicate).ok_or(Late)?;
             if is_due {
-                state.end(key, reason, after)?;
+                state.end(key, reason)?;
             }
             Ok(is_due)
         })
     }
 
-    fn evict_user(&self, user: &UserId, reason: EndReason) -> usize {
-        self.keys_of(user).into_iter().filter(|&key| self.evict(key, reason).is_ok()).count()
+    fn sweep(&self, scope: Scope<'_>, policy: SweepPolicy, now: Timestamp, _: Duration) -> SweepReport {
+        self.core.section(|state| state.sweep(scope, policy, now))
+    }
+
+    fn cleanup_manager_by_context(&self, context: &UserExecutionContext, reason: EndReason) -> SweepReport {
+        let now = self.core.clock.now();
+        self.sweep(Scope::Thread(&context.isolation_key()), SweepPolicy::Operator(reason), now, Duration::MAX)
+    }
+
+    fn cleanup_all_user_managers(&self, user: &UserId, reason: EndReason) -> SweepReport {
+        let now = self.core.clock.now();
+        self.sweep(Scope::User(user), SweepPolicy::Operator(reason), now, Duration::MAX)
+    }
+
+    fn evict_oldest(&self, scope: Scope<'_>, n: usize) -> SweepReport {
+        self.core.section(|state| {
+            state.force_out(scope, AtLimit::EvictOldest, EndReason::Operator, |live| n.min(live))
+        })
+    }
+
+    fn shrink_to(&self, scope: Scope<'_>, n: usize) -> SweepReport {
+        self.core.section(|state| {
+            let wanted = |live: usize| live.saturating_sub(n);
+            state.force_out(scope, AtLimit::EvictOldest, EndReason::Operator, wanted)
+        })
     }
 
     fn inspect<T>(&self, key: Key, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Option<T> {
@@ -155,49 +189,67 @@ impl<S: Session> ManagerPool for FakePool<S> {
     }
 
     fn keys_of(&self, user: &UserId) -> Vec<Key> {
-        self.core.section(|state, _| state.keys_of(user).to_vec())
+        self.core.section(|state| state.keys_of(user).to_vec())
     }
 
     fn set_user_limit(&self, user: &UserId, max_managers: Option<usize>) {
-        self.core.section(|state, after| state.set_limit(user, max_managers, after));
+        self.core.section(|state| state.change_rules(user, |rules| rules.max_managers = max_managers));
     }
 
-    fn maintain(&self) -> usize {
-        self.core.section(|state, after| {
-            let expired = state.expire(after);
-            state.serve(after);
-            expired
-        })
+    fn set_user_policy(&self, user: &UserId, at_limit: Option<AtLimit>) {
+        self.core.section(|state| state.change_rules(user, |rules| rules.at_limit = at_limit));
+    }
+
+    fn check_user(&self, user: &UserId) -> UserCheck {
+        self.core.section(|state| state.check_user(user))
+    }
+
+    fn maintain(&self, now: Timestamp) -> Maintained {
+        self.core.maintain(now)
     }
 
     fn start_drain(&self) {
-        self.core.section(|state, after| state.start_drain(after));
+        self.core.section(|state| state.start_drain());
     }
 
     fn is_draining(&self) -> bool {
-        self.core.section(|state, _| state.is_draining())
+        self.core.section(|state| state.is_draining)
+    }
+
+    fn check(&self) -> Verdict {
+        self.ledger().verdict
     }
 
     fn ledger(&self) -> Ledger {
-        self.core.section(|state, _| state.ledger())
+        self.core.section(|state| state.ledger())
+    }
+
+    fn last_ends_of(&self, user: &UserId) -> Vec<End> {
+        self.core.section(|state| state.last_ends_of(user))
+    }
+
+    fn last_ends(&self, limit: usize) -> Vec<End> {
+        self.core.section(|state| state.last_ends(limit))
     }
 
     fn snapshot(&self) -> PoolSnapshot {
-        let outbound_bytes = self.core.budget.taken();
-        self.core.section(|state, _| PoolSnapshot {
+        PoolSnapshot {
             name: self.name().to_owned(),
-            outbound_bytes,
-            ..state.snapshot()
-        })
+            outbound_bytes: self.core.budget.taken(),
+            observer_panics: self.core.observer_panics(),
+            ..self.core.section(|state| state.snapshot())
+        }
     }
 
     fn managers(&self, limit: usize) -> Vec<ManagerSnapshot> {
         let now = self.core.clock.now();
-        let lives: Vec<_> = self.core.section(|state, _| state.lives().take(limit).collect());
-        let listed = lives
-            .iter()
-            .filter_map(|(key, life)| life.read(|manager| ManagerSnapshot::of(*key, manager, now)));
-        listed.collect()
+        let snapshot = |state: &mut state::State| {
+            let listed = state.lives().take(limit);
+            listed
+                .filter_map(|(key, life)| life.read(|manager| ManagerSnapshot::of(key, manager, now)))
+                .collect()
+        };
+        self.core.section(snapshot)
     }
 
     fn send(&self, key: Key, message: Message) -> SendOutcome {
@@ -209,7 +261,7 @@ impl<S: Session> ManagerPool for FakePool<S> {
     }
 
     fn send_to_thread(&self, to: &IsolationKey, message: Message) -> SendReport {
-        let keys = self.core.section(|state, _| state.address(to));
+        let keys = self.core.section(|state| state.address(to));
         self.send_many(&keys, message)
     }
 
@@ -222,53 +274,13 @@ impl<S: Session> ManagerPool for FakePool<S> {
     }
 
     fn broadcast(&self, message: Message) -> SendReport {
-        let keys: Vec<_> = self.core.section(|state, _| state.lives().map(|(key, _)| key).collect());
+        let keys: Vec<_> = self.core.section(|state| state.lives().map(|(key, _)| key).collect());
         self.send_many(&keys, message)
     }
 
     fn leak(self) -> Self {
         std::mem::forget(self.clone());
         self
-    }
-}
-
-impl<S: Session> Core<S> {
-    /// The one lock. What must not run under it, foreign code, runs after it.
-    fn section<T>(&self, f: impl FnOnce(&mut State, &mut After) -> T) -> T {
-        let mut after = After::default();
-        let result = f(&mut self.state.lock(), &mut after);
-        after.run(&self.budget);
-        result
-    }
-
-    fn life(&self, key: Key) -> Option<Arc<Life>> {
-        self.section(|state, _| state.life(key).cloned())
-    }
-
-    fn end(&self, key: Key, reason: EndReason) -> Result<(), Late> {
-        self.section(|state, after| state.end(key, reason, after))
-    }
-
-    fn why(&self, key: Key) -> Revoked {
-        Revoked::new(self.section(|state, _| state.last_end(key)).unwrap_or(EndReason::Unknown))
-    }
-
-    fn send(&self, key: Key, message: Message) -> SendOutcome {
-        let Some(life) = self.life(key) else { return SendOutcome::Stale };
-        life.shared.offer(message, &self.config.outbound, &self.budget, 0)
-    }
-
-    /// A session state, not yet prepared.
-    fn take_session(&self) -> Owned<S> {
-        let spare = self.sessions.lock().pop();
-        spare.unwrap_or_default()
-    }
-
-    /// Resets a session state and keeps it for the next connection.
-    fn keep_session(&self, mut session: Owned<S>) {
-        if session.reset_now().is_ok() {
-            self.sessions.lock().push(session);
-        }
     }
 }
 

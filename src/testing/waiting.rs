@@ -1,10 +1,9 @@
 //! Those who wait for the double, in the order in which they came.
 
-use super::life::After;
 use super::state::{Number, Places, Seat, State};
-use crate::config::DuplicatePolicy;
 use crate::error::ReserveError;
 use crate::id::UserExecutionContext;
+use crate::sync::{Ordering, fence};
 use std::task::Waker;
 
 /// A place in the queue.
@@ -24,49 +23,57 @@ pub(super) enum Turn {
 
 impl State {
     /// Gets in line. Served at once if there is a place, or a live connection to take over.
-    pub(super) fn join_queue(
-        &mut self,
-        context: &UserExecutionContext,
-        waker: Waker,
-        after: &mut After,
-    ) -> Turn {
+    pub(super) fn join_queue(&mut self, context: &UserExecutionContext, waker: Waker) -> Turn {
+        self.clean_if_due(context.user_id());
         let ticket = self.number();
         self.waiters.insert(ticket, Waiter { context: context.clone(), outcome: None, waker: waker.clone() });
-        self.serve(after);
-        self.check_turn(ticket, waker, after)
+        if let Some(quotas) = &self.quotas {
+            quotas.one_waits();
+            // SeqCst fence: pairs with the one of whoever frees a place in another pool of the domain.
+            // Either we find the place now, or they find that somebody waits.
+            fence(Ordering::SeqCst);
+        }
+        self.serve();
+        self.check_turn(ticket, waker)
     }
 
     /// Has the ticket's turn come? If not, `waker` will be woken when it does.
-    pub(super) fn check_turn(&mut self, ticket: Ticket, waker: Waker, after: &mut After) -> Turn {
+    pub(super) fn check_turn(&mut self, ticket: Ticket, waker: Waker) -> Turn {
         let Some(waiter) = self.waiters.get_mut(&ticket) else { return Turn::Waiting(ticket) };
-        after.dropped.push(std::mem::replace(&mut waiter.waker, waker));
+        self.after.dropped.push(std::mem::replace(&mut waiter.waker, waker));
         let Some(outcome) = waiter.outcome else { return Turn::Waiting(ticket) };
-        after.dropped.extend(self.waiters.remove(&ticket).map(|waiter| waiter.waker));
+        self.after.dropped.extend(self.waiters.remove(&ticket).map(|waiter| waiter.waker));
         Turn::Served(outcome)
     }
 
     /// Leaves the queue, and passes on what was handed over and never taken.
-    pub(super) fn leave_queue(&mut self, ticket: Ticket, after: &mut After) {
+    pub(super) fn leave_queue(&mut self, ticket: Ticket) {
         let Some(waiter) = self.waiters.remove(&ticket) else { return };
-        after.dropped.push(waiter.waker);
-        if let Some(Ok(seat)) = waiter.outcome {
-            self.give_back(seat, after);
+        self.after.dropped.push(waiter.waker);
+        match waiter.outcome {
+            Some(Ok(seat)) => drop(self.give_back(seat)),
+            Some(Err(_)) => {}
+            None => self.one_waits_no_more(),
         }
+    }
+
+    /// A slot or a user's place has become free: whoever waits for it gets it.
+    pub(super) fn place_freed(&mut self) {
+        self.after.is_place_freed = true;
+        self.serve();
     }
 
     /// Hands free places to those who can have them, in order. `true`: the pool is full, and the
     /// first who could not be served waits for it. A waiter whose own user is full is passed over.
-    pub(super) fn serve(&mut self, after: &mut After) -> bool {
+    pub(super) fn serve(&mut self) -> bool {
         let unserved = self.waiters.iter().filter(|(_, waiter)| waiter.outcome.is_none());
         let tickets: Vec<_> = unserved.map(|(&ticket, waiter)| (ticket, waiter.context.clone())).collect();
         let mut places = Places::Any;
         for (ticket, context) in tickets {
             let outcome = match self.reserve(&context, places) {
-                Err(ReserveError::UserFull { .. }) => continue,
-                Err(ReserveError::PoolFull { .. }) if self.config.duplicates != DuplicatePolicy::Replace => {
-                    return true;
-                }
+                Err(ReserveError::UserFull { .. } | ReserveError::TenantFull { .. }) => continue,
                 Err(ReserveError::PoolFull { .. }) => {
+                    // Behind the first who waits for a slot, others may have a connection to take over.
                     places = Places::Inherited;
                     continue;
                 }
@@ -74,7 +81,8 @@ impl State {
             };
             if let Some(waiter) = self.waiters.get_mut(&ticket) {
                 waiter.outcome = Some(outcome);
-                after.woken.push(waiter.waker.clone());
+                self.after.woken.push(waiter.waker.clone());
+                self.one_waits_no_more();
             }
         }
         places == Places::Inherited
@@ -82,5 +90,11 @@ impl State {
 
     pub(super) fn waiting(&self) -> usize {
         self.waiters.values().filter(|waiter| waiter.outcome.is_none()).count()
+    }
+
+    fn one_waits_no_more(&self) {
+        if let Some(quotas) = &self.quotas {
+            quotas.one_waits_no_more();
+        }
     }
 }

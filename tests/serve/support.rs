@@ -3,13 +3,14 @@
 use futures_util::{SinkExt, StreamExt};
 use std::future::pending;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio_tungstenite::tungstenite::Message as Wire;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::{Error as WireError, Message as Wire};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async};
 use ws_manager_pool::serve::{Application, CloseReport, Connection, HandlerError, Received, serve};
 use ws_manager_pool::{
@@ -94,6 +95,8 @@ pub(crate) struct Server {
     closed: mpsc::UnboundedReceiver<EndReason>,
     /// What `serve` returned.
     pub(crate) reports: mpsc::UnboundedReceiver<CloseReport>,
+    /// Shared with the one who accepts, and with every task that has a connection.
+    held: Arc<()>,
     _accepting: JoinSet<()>,
 }
 
@@ -104,20 +107,23 @@ impl Server {
         let (report, reports) = mpsc::unbounded_channel();
         let (obedient, closed) = Obedient::new();
         let mut accepting = JoinSet::new();
-        let served = pool.clone();
+        let held = Arc::new(());
+        let (served, holder) = (pool.clone(), held.clone());
         accepting.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (pool, mut app, report) = (served.clone(), obedient.clone(), report.clone());
+                let hold = holder.clone();
                 let (handle, own_handle) = oneshot::channel();
                 let serving = tokio::spawn(async move {
                     app.task = own_handle.await.ok();
                     connection(stream, pool, app, report).await;
+                    drop(hold);
                 });
                 let _ = handle.send(serving.abort_handle());
             }
         });
-        Self { pool, address, closed, reports, _accepting: accepting }
+        Self { pool, address, closed, reports, held, _accepting: accepting }
     }
 
     /// What the application heard of the next connection to end.
@@ -134,14 +140,16 @@ impl Server {
         self.pool.keys_of(&UserId::new(user).unwrap())
     }
 
+    /// Waits for the tasks of all connections. Nothing is waited for after them: a manager is free
+    /// before its connection's task ends, or never.
     pub(crate) async fn is_empty(&self) {
-        eventually("every manager is free", || {
-            let ledger = self.pool.ledger();
-            ledger.balanced
-                && (ledger.leases, ledger.users_sum, ledger.isolation_keys) == (0, 0, 0)
-                && ledger.occupied_slots == 0
-        })
-        .await;
+        eventually("every connection's task has ended", || Arc::strong_count(&self.held) == 2).await;
+        // Somebody who only looks may still have a pin.
+        eventually("no slot waits for a reader", || self.pool.ledger().closing == 0).await;
+        let ledger = self.pool.ledger();
+        assert!(ledger.balanced, "{ledger:#?}");
+        let left = (ledger.leases, ledger.users_sum, ledger.isolation_keys, ledger.occupied_slots);
+        assert_eq!(left, (0, 0, 0, 0), "{ledger:#?}");
     }
 }
 
@@ -183,11 +191,20 @@ pub(crate) type Client = WebSocketStream<TcpStream>;
 
 /// Connects as a path says, `user` or `user/thread_x`, and waits to be welcomed.
 pub(crate) async fn connect(address: SocketAddr, path: &str) -> Client {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (mut client, _) = client_async(format!("ws://{address}/{path}"), stream).await.unwrap();
+    let mut client = knock(address, path).await.unwrap_or_else(|status| panic!("refused with {status}"));
     let user = path.split('/').next().unwrap();
     assert_eq!(hear(&mut client).await, format!("welcome {user}"));
     client
+}
+
+/// Asks to be let in. A refusal is the status of the answer.
+pub(crate) async fn knock(address: SocketAddr, path: &str) -> Result<Client, u16> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    match client_async(format!("ws://{address}/{path}"), stream).await {
+        Ok((client, _)) => Ok(client),
+        Err(WireError::Http(refusal)) => Err(refusal.status().as_u16()),
+        Err(error) => panic!("neither let in nor refused: {error}"),
+    }
 }
 
 pub(crate) async fn say(client: &mut Client, text: &str) {

@@ -1,0 +1,151 @@
+//! Who gets in when something is full: the limits of users and tenants, and the places that are claimed
+//! from the user's own connections.
+
+use super::core::{Core, Seat, SeatSlot};
+use super::occupant::Heir;
+use super::quota::Full;
+use super::registry::{Shard, UserRef, UserRules};
+use crate::clock::Timestamp;
+use crate::config::{AtLimit, Config, DuplicatePolicy};
+use crate::error::ReserveError;
+use crate::id::{UserExecutionContext, UserId};
+use crate::manager::{PooledWebSocketManager, Session};
+use crate::reason::EndReason;
+use crate::slab::{Key, Shortage};
+use crate::sync::Ordering;
+
+/// The slab is to be grown, outside the section.
+pub(super) struct Grow;
+
+impl<S: Session> Core<S> {
+    /// Counts one more for the user in the domain, and claims a slot; both or neither. In the user's
+    /// section.
+    pub(super) fn claim_counted(
+        &self,
+        user: &UserId,
+        max_managers: usize,
+        config: &Config,
+    ) -> Result<Result<Key, Grow>, ReserveError> {
+        if let Some(quotas) = &self.attached.quotas {
+            quotas.take(user, max_managers).map_err(|full| match full {
+                Full::User => ReserveError::UserFull { max_managers },
+                Full::Tenant { max_managers } => ReserveError::TenantFull { max_managers },
+            })?;
+        }
+        let shortage = match self.slab.claim_in_place() {
+            Ok(key) => return Ok(Ok(key)),
+            Err(shortage) => shortage,
+        };
+        if let Some(quotas) = &self.attached.quotas {
+            quotas.give(user);
+        }
+        match shortage {
+            Shortage::Grow => Ok(Err(Grow)),
+            Shortage::Full => Err(ReserveError::PoolFull { capacity: config.capacity }),
+        }
+    }
+
+    /// Takes one out of the domain's count of a user who holds a place. In the user's section.
+    pub(super) fn uncount(&self, shard: &mut Shard, user: UserRef) {
+        if let Some(quotas) = &self.attached.quotas
+            && let Some(entry) = shard.holder(user)
+            && !cfg!(fault = "end_not_told_to_the_domain")
+        {
+            quotas.give(&entry.user);
+        }
+    }
+
+    /// The policy that answers this refusal: the user's own, else the tenant's, else the pool's. A full
+    /// pool ends nobody's connection.
+    pub(super) fn at_limit(
+        &self,
+        user: &UserId,
+        rules: UserRules,
+        refusal: ReserveError,
+        config: &Config,
+    ) -> AtLimit {
+        match refusal {
+            ReserveError::UserFull { .. } | ReserveError::TenantFull { .. } => {
+                self.policy_of(user, rules, config)
+            }
+            _ => AtLimit::Reject,
+        }
+    }
+
+    pub(super) fn policy_of(&self, user: &UserId, rules: UserRules, config: &Config) -> AtLimit {
+        let of_tenant = || self.attached.quotas.as_ref().and_then(|quotas| quotas.policy_of(user));
+        rules.at_limit.or_else(of_tenant).unwrap_or(config.at_limit)
+    }
+
+    /// No place is left, but the thread is live: its connection's place is claimed. One claim each.
+    pub(super) fn inherit(
+        &self,
+        shard: &Shard,
+        isolation_hash: u64,
+        context: &UserExecutionContext,
+        deadline: Timestamp,
+        config: &Config,
+    ) -> Option<Seat> {
+        if config.duplicates != DuplicatePolicy::Replace {
+            return None;
+        }
+        let of = self.twin(shard, isolation_hash, context)?;
+        self.claim_place_of(of, isolation_hash, deadline, EndReason::Takeover)
+    }
+
+    /// No place is left, but the policy makes one: that of the user's oldest, or idlest, connection is
+    /// claimed. One in an agent's run only if all are.
+    pub(super) fn replace_own(
+        &self,
+        shard: &Shard,
+        user_hash: u64,
+        isolation_hash: u64,
+        context: &UserExecutionContext,
+        policy: AtLimit,
+        deadline: Timestamp,
+    ) -> Option<Seat> {
+        if policy == AtLimit::Reject {
+            return None;
+        }
+        let now = self.clock.now();
+        let members = &shard.user(user_hash, context.user_id())?.members;
+        let rank = |&key: &Key| {
+            let is_claimed = self.notes(key, |notes| notes.heir().is_some())?;
+            let rank = self.look(key, |manager| forcing_rank(manager, policy, now))?;
+            (!is_claimed).then_some((rank, key))
+        };
+        let (_, of) = members.iter().filter_map(rank).min_by_key(|&(rank, _)| rank)?;
+        self.claim_place_of(of, isolation_hash, deadline, EndReason::Limit)
+    }
+
+    fn claim_place_of(
+        &self,
+        of: Key,
+        isolation_hash: u64,
+        deadline: Timestamp,
+        reason: EndReason,
+    ) -> Option<Seat> {
+        // Relaxed: only uniqueness counts.
+        let heir = Heir::new(self.heirs.fetch_add(1, Ordering::Relaxed));
+        self.notes(of, |notes| {
+            if notes.heir().is_some() {
+                return None;
+            }
+            notes.name_heir(heir, deadline);
+            Some(Seat { user: notes.user(), isolation_hash, slot: SeatSlot::Heir { of, heir, reason } })
+        })?
+    }
+}
+
+/// Who is forced out first: those outside a run, and of them the oldest, or those idle for longest.
+pub(crate) fn forcing_rank(
+    manager: &PooledWebSocketManager<'_>,
+    policy: AtLimit,
+    now: Timestamp,
+) -> (bool, Timestamp) {
+    let since = match policy {
+        AtLimit::EvictIdlest => manager.last_activity(),
+        AtLimit::EvictOldest | AtLimit::Reject => manager.opened_at(),
+    };
+    (manager.is_running(now), since)
+}
