@@ -204,7 +204,16 @@ fn under_reject_an_emergency_cleans_the_dead_and_then_only_alerts() {
         leases.iter().for_each(|lease| lease.received(1).unwrap());
     }
     assert!(leases.iter().all(Lease::is_live));
-    assert!(watched.runs(Operation::Emergency) >= 50, "it acts at each sample");
+    assert_eq!(watched.runs(Operation::Emergency), 0, "a look that finds nothing is in no book");
+    leases[3].closing().unwrap();
+    leases[3].disconnected().unwrap();
+    watched.sample();
+    assert!(!leases[3].is_live(), "it looks at each sample");
+    assert_eq!(watched.runs(Operation::Emergency), 1);
+    let leases: Vec<_> = leases.into_iter().filter(Lease::is_live).collect();
+    watched.ear.ends.lock().clear();
+    watched.sample();
+    assert_eq!(leases.len(), 19);
     assert!(watched.ear.ends.lock().is_empty());
 }
 

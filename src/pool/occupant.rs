@@ -198,7 +198,7 @@ impl Notes {
     /// Whether a reservation, or an heir's claim, is past its deadline.
     pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
         let deadline = self.deadline.load(Ordering::Acquire);
-        deadline != 0 && deadline <= now.as_millis()
+        deadline != 0 && deadline <= now.as_millis() && !cfg!(fault = "forgotten_for_good")
     }
 
     pub(super) fn heir(&self) -> Option<Heir> {

@@ -347,7 +347,8 @@ impl UserEntry {
     pub(super) fn needs_clean(&self, load: Load, now: Timestamp, config: &Config) -> bool {
         let is_flagged = self.may_be_due && !cfg!(fault = "flag_not_looked_at");
         let may_have_dead = is_flagged || now >= self.next_look;
-        load.is_proactive(config) && (may_have_dead || { self.watch }.sample(load, config).0.is_some())
+        let is_proactive = load.is_proactive(config) && !cfg!(fault = "never_proactive");
+        is_proactive && (may_have_dead || { self.watch }.sample(load, config).0.is_some())
     }
 
     /// Places that the user holds.

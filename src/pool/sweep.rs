@@ -165,6 +165,14 @@ impl SweepReport {
         self.attempts = attempts;
     }
 
+    /// Adds what became of those at another look that the first one had found and spared.
+    pub(crate) fn add_second_look(&mut self, mut part: Self) {
+        self.spared = self.spared.saturating_sub(part.found);
+        (part.visited, part.found) = (0, 0);
+        part.strategies.iter_mut().for_each(|count| count.found = 0);
+        self.add(part, self.attempts);
+    }
+
     pub(crate) fn count_found(&mut self, strategy: Strategy) {
         self.found += 1;
         self.strategies[strategy as usize].found += 1;
@@ -370,6 +378,7 @@ impl<S: Session> Core<S> {
                 well.drain(..).for_each(|(key, due_at)| marks.set(key, due_at));
             }
             let is_through = self.end_each(&mut due, job, &mut report);
+            let has_more = has_more && !cfg!(fault = "first_batch_only");
             if has_more && is_through && !job.is_over() {
                 continue;
             }
@@ -392,6 +401,19 @@ impl<S: Session> Core<S> {
             keys.extend_from_slice(shard.user(hash, user).map_or(&[], |entry| &entry.members));
             drop(shard);
             self.sweep_keys(keys, job)
+        })
+    }
+
+    /// How many managers a user has, and whether one of them is dead.
+    pub(super) fn has_dead(&self, hash: u64, user: &UserId, rules: &Rules, now: Timestamp) -> (usize, bool) {
+        with_scratch(|keys| {
+            let shard = self.registry.section(hash);
+            keys.extend_from_slice(shard.user(hash, user).map_or(&[], |entry| &entry.members));
+            drop(shard);
+            let is_dead =
+                |&key: &Key| self.look(key, |manager| rules.due(&figures_of(manager), now).is_some());
+            let seen = keys.iter().filter_map(is_dead);
+            seen.fold((0, false), |(count, has_dead), is_dead| (count + 1, has_dead || is_dead))
         })
     }
 

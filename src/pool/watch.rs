@@ -295,17 +295,27 @@ impl<S: Session> Core<S> {
     ) -> SweepReport {
         let config = self.settings.load_full();
         let stopwatch = self.clock.stopwatch();
+        let policy = self.policy_at_limit(hash, user, &config);
+        let may_force = may_force && (policy != AtLimit::Reject || cfg!(fault = "forced_under_reject"));
+        let is_critical = || Watch::is_still_critical(self.load_of(hash, user, &config), &config);
+        let rules = Rules::emergency(&config);
+        let mut report = SweepReport::new(Operation::Emergency);
+        let (visited, has_dead) = self.has_dead(hash, user, &rules, now);
+        if !has_dead && !(may_force && is_critical()) {
+            // A look that finds nothing is no clean: the user is told of by its level.
+            report.visited = visited;
+            return report;
+        }
         self.log.emergency_begins(Some(user));
         let attempts = config.emergency_attempts;
         let job = |with_running, share: u32| Job {
             operation: Operation::Emergency,
-            what: What::Dead(Rules::emergency(&config)),
+            what: What::Dead(rules),
             with_running,
             now,
             stopwatch: &stopwatch,
             budget: budget / attempts * share,
         };
-        let mut report = SweepReport::new(Operation::Emergency);
         for attempt in 1..=attempts {
             let (part, _) = self.sweep_user(hash, user, &job(false, attempt));
             let is_done = part.is_done();
@@ -318,23 +328,23 @@ impl<S: Session> Core<S> {
                 self.log.emergency_failed(Some(user), attempts, stopwatch.elapsed());
             }
         }
-        let is_critical = || Watch::is_still_critical(self.load_of(hash, user, &config), &config);
         if report.cleaned == 0 && report.spared > 0 && is_critical() {
             let (last_resort, _) = self.sweep_user(hash, user, &job(true, attempts));
-            report.add(last_resort, report.attempts);
+            report.add_second_look(last_resort);
         }
-        let policy = self.policy_at_limit(hash, user, &config);
-        let load = self.load_of(hash, user, &config);
-        let is_forbidden = policy == AtLimit::Reject && !cfg!(fault = "forced_under_reject");
-        if may_force && !is_forbidden && Watch::is_still_critical(load, &config) {
+        if may_force && is_critical() {
+            let load = self.load_of(hash, user, &config);
             let below = (config.level_critical * load.max as f64).ceil() as usize;
             let excess = (load.count + 1).saturating_sub(below);
             let wanted = |_| excess.min(config.emergency_forced as usize);
-            let forced = self.force_out(Scope::User(user), policy, EndReason::Limit, wanted);
+            let mut forced = self.force_out(Scope::User(user), policy, EndReason::Limit, wanted);
+            forced.visited = 0; // it has looked at them before
             report.add(forced, report.attempts);
         }
         report.took = stopwatch.elapsed();
-        self.note_sweep(&report, now);
+        if report.found > 0 {
+            self.note_sweep(&report, now);
+        }
         report
     }
 

@@ -107,7 +107,7 @@ impl State {
             let keys = self.keys_in(Scope::User(user));
             let part = self.sweep_keys(&keys, &job);
             report.took += part.took;
-            report.add(part, 1);
+            report.add_second_look(part);
         }
         let load = self.load_of(user, &config);
         let policy = self.policy_of(user, &config);
@@ -116,11 +116,15 @@ impl State {
             let below = (config.level_critical * load.max as f64).ceil() as usize;
             let excess = (load.count + 1).saturating_sub(below);
             let forced = excess.min(config.emergency_forced as usize);
-            let part = self.force_out(Scope::User(user), policy, EndReason::Limit, |_| forced);
+            let mut part = self.force_out(Scope::User(user), policy, EndReason::Limit, |_| forced);
+            part.visited = 0; // it has looked at them before
             report.took += part.took;
             report.add(part, 1);
         }
-        self.cleanups.note(&report, now);
+        // A look that finds nothing is no clean.
+        if report.found > 0 {
+            self.cleanups.note(&report, now);
+        }
         report
     }
 
