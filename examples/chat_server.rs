@@ -5,27 +5,45 @@
 //! ```
 //!
 //! Open <http://127.0.0.1:8080/> in two tabs. `/ws?user=…&thread=…` is the socket, `/pool` shows
-//! the pool's figures. Read on in `door.rs` (who comes in), `room.rs` (what happens to a text) and
-//! `message.rs` (what goes over the wire).
+//! the pool's figures, `/why?user=…` how a user's last connections ended. Read on in `door.rs` (who comes
+//! in), `room.rs` (what happens to a text), `message.rs` (what goes over the wire), `ends.rs` (why
+//! connections ended), `alerts.rs` (who is close to a limit), `reload.rs` (other numbers while it runs),
+//! and `figures.rs` and `kernel.rs` (whether the kernel counts as many connections as the pool).
 
+#[path = "chat_server/alerts.rs"]
+mod alerts;
 #[path = "chat_server/door.rs"]
 mod door;
+#[path = "chat_server/ends.rs"]
+mod ends;
+#[path = "chat_server/figures.rs"]
+mod figures;
+#[path = "chat_server/kernel.rs"]
+mod kernel;
 #[path = "chat_server/message.rs"]
 mod message;
 #[path = "chat_server/options.rs"]
 mod options;
+#[path = "chat_server/page.rs"]
+mod page;
+#[path = "chat_server/reload.rs"]
+mod reload;
 #[path = "chat_server/room.rs"]
 mod room;
 #[path = "chat_server/signals.rs"]
 mod signals;
 
+use alerts::Alerts;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, FromRef, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use door::Door;
+use ends::Why;
+use figures::Figures;
+use kernel::{SocketInode, UpgradedSockets, WatchedListener};
 use options::{Command, Options};
 use room::Room;
 use serde::Serialize;
@@ -35,10 +53,23 @@ use std::io::{self, Write};
 use std::process::{self, ExitCode};
 use tokio::net::TcpListener;
 use ws_manager_pool::serve::{Entrance, Identify, PooledUpgrade, Refusal, drain};
-use ws_manager_pool::{BuildError, ManagerSnapshot, Pool, PoolSnapshot};
+use ws_manager_pool::{BuildError, Pool, UserId};
 
 /// Bad arguments, or an address that can't be had.
 const USAGE: u8 = 2;
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Server {
+    entrance: Entrance<Door>,
+    sockets: UpgradedSockets,
+}
+
+impl FromRef<Server> for Entrance<Door> {
+    fn from_ref(server: &Server) -> Self {
+        server.entrance.clone()
+    }
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -60,31 +91,32 @@ async fn main() -> ExitCode {
             return give_up(format!("can't listen on {}: {error}; choose another --addr", options.addr));
         }
     };
-    run(listener, pool).await.unwrap_or_else(give_up)
+    run(listener, pool, options).await.unwrap_or_else(give_up)
 }
 
 fn build_pool(options: &Options) -> Result<Pool, BuildError> {
-    let mut builder = Pool::builder()
-        .name("chat")
-        .max_managers_per_user(options.max_per_user)
-        .duplicates(options.duplicates);
-    if let Some(capacity) = options.capacity {
-        builder = builder.capacity(capacity);
-    }
-    builder.build()
+    Pool::builder().name("chat").config(options.config()?).observer(Alerts).build()
 }
 
 /// Serves until a signal comes, then ends every connection and gives account.
-async fn run(listener: TcpListener, pool: Pool) -> io::Result<ExitCode> {
+async fn run(listener: TcpListener, pool: Pool, options: Options) -> io::Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    if options.file.is_some() {
+        reload::on_hangup(pool.clone(), options)?;
+    }
+    pool.spawn_maintenance(); // before the first connection, which would start it too
     say(format_args!("http://{}/", listener.local_addr()?));
 
-    let entrance = Entrance::new(pool.clone(), Door);
+    let sockets = UpgradedSockets::default();
+    let server = Server { entrance: Entrance::new(pool.clone(), Door), sockets: sockets.clone() };
     let routes = Router::new()
-        .route("/", get(page))
+        .route("/", get(page::page))
         .route("/ws", get(enter))
         .route("/pool", get(figures))
-        .with_state(entrance);
+        .route("/why", get(why))
+        .with_state(server)
+        .into_make_service_with_connect_info::<SocketInode>();
+    let listener = WatchedListener { listener, sockets: sockets.clone() };
     tokio::spawn(async move { axum::serve(listener, routes).await });
 
     signals.next().await;
@@ -98,6 +130,10 @@ async fn run(listener: TcpListener, pool: Pool) -> io::Result<ExitCode> {
         "ledger: {:?}; leases {}, users' sum {}, occupied slots {}, isolation keys {}",
         ledger.verdict, ledger.leases, ledger.users_sum, ledger.occupied_slots, ledger.isolation_keys
     ));
+    match sockets.count().await {
+        Ok(open) => say(format_args!("kernel: upgraded sockets {open}")),
+        Err(error) => say(format_args!("kernel: upgraded sockets unknown: {error}")),
+    }
     let is_zero = ledger.balanced && ledger.leases == 0 && ledger.occupied_slots == 0;
     Ok(if is_zero { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -113,25 +149,17 @@ fn give_up(why: impl Display) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// The chat page.
-async fn page() -> impl IntoResponse {
-    // Names and texts are shown as text only; this is the second lock on the same door.
-    let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-                  img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-                  frame-ancestors 'none'";
-    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(include_str!("chat_server/chat.html")))
-}
-
 /// The socket. The extractor has checked the origin, asked the door who it is and reserved a place;
 /// or it has a refusal for an answer, before the handshake, with the reason in the body.
 async fn enter(
     upgrade: Result<PooledUpgrade<Door>, Response>,
-    State(entrance): State<Entrance<Door>>,
+    State(Server { entrance, sockets }): State<Server>,
+    ConnectInfo(socket): ConnectInfo<SocketInode>,
     request: Parts,
 ) -> Response {
     let pool = entrance.pool();
     match upgrade {
-        Ok(upgrade) => upgrade.serve(Room { pool: pool.clone() }),
+        Ok(upgrade) => upgrade.serve(Room { pool: pool.clone(), sockets, socket }),
         Err(_) if !request.headers.contains_key(header::UPGRADE) => explain(&request, pool).await,
         Err(refusal) => refusal,
     }
@@ -153,17 +181,19 @@ async fn explain(request: &Parts, pool: &Pool) -> Response {
     }
 }
 
-/// The pool's figures and its first hundred managers. A real server shows this to operators only.
-async fn figures(State(entrance): State<Entrance<Door>>) -> impl IntoResponse {
-    #[derive(Serialize)]
-    struct Figures {
-        #[serde(flatten)]
-        pool: PoolSnapshot,
-        managers: Vec<ManagerSnapshot>,
-    }
+/// The pool's figures, its first hundred managers and its last ends. A real server shows this to
+/// operators only.
+async fn figures(State(Server { entrance, sockets }): State<Server>) -> Response {
+    json(&Figures::read(entrance.pool(), &sockets).await)
+}
 
-    let pool = entrance.pool();
-    let figures = Figures { pool: pool.snapshot(), managers: pool.managers(100) };
-    let json = serde_json::to_vec(&figures).expect("figures always have a JSON form");
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], json)
+/// Why a user's last connections ended. A real server tells this to that user only.
+async fn why(State(Server { entrance, .. }): State<Server>, request: Parts) -> Result<Response, Refusal> {
+    let user = UserId::new(door::parameter(&request, "user")?.unwrap_or_default())?;
+    Ok(json(&Why::of(entrance.pool(), &user)))
+}
+
+fn json(figures: &impl Serialize) -> Response {
+    let text = serde_json::to_vec(figures).expect("figures always have a JSON form");
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text).into_response()
 }

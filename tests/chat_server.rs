@@ -2,6 +2,14 @@
 
 #![cfg(unix)]
 
+#[path = "chat_server/ends.rs"]
+mod ends;
+#[cfg(target_os = "linux")]
+#[path = "chat_server/kernel.rs"]
+mod kernel;
+#[path = "chat_server/numbers.rs"]
+mod numbers;
+
 use futures_util::{SinkExt, StreamExt, future::join_all};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +21,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -36,14 +45,26 @@ fn binary() -> PathBuf {
     path
 }
 
-/// Runs the server where it is expected to end by itself.
+/// Runs the server where it is expected to end by itself, saying no more than a pipe holds.
 fn run(arguments: &[&str]) -> Output {
-    Command::new(binary()).args(arguments).output().expect("run the chat server")
+    let mut command = Command::new(binary());
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().expect("run the chat server");
+    const TURN: Duration = Duration::from_millis(5);
+    for _ in 0..BOUND.as_millis() / TURN.as_millis() {
+        if process.try_wait().expect("a child of ours").is_some() {
+            return process.wait_with_output().expect("what it said");
+        }
+        std::thread::sleep(TURN);
+    }
+    let _ = process.kill();
+    let _ = process.wait();
+    panic!("{arguments:?} did not end it");
 }
 
 struct Server {
     process: Child,
-    stdout: Box<dyn BufRead>,
+    stdout: Box<dyn BufRead + Send>,
     /// `127.0.0.1:port`
     addr: String,
 }
@@ -116,6 +137,19 @@ impl Server {
             }
         };
         timeout(BOUND, turns).await.expect("the server ends")
+    }
+
+    /// The next line that it prints.
+    async fn line(&mut self) -> String {
+        let mut stdout = std::mem::replace(&mut self.stdout, Box::new(empty()));
+        let reading = spawn_blocking(move || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).map(|_| (line, stdout))
+        });
+        let line;
+        (line, self.stdout) =
+            timeout(BOUND, reading).await.expect("in time").expect("no panic").expect("UTF-8");
+        line.trim_end().to_owned()
     }
 
     /// What it printed since it was last asked.
@@ -398,6 +432,16 @@ async fn a_duplicate_takes_over_or_is_refused_as_asked() {
     assert_eq!(refusal(server.try_open("user=ada&thread=thread_one").await).0, 409);
 }
 
+#[cfg(not(target_os = "linux"))]
+#[tokio::test]
+async fn where_the_kernel_does_not_tell_that_is_said() {
+    let server = Server::start(&[]);
+    let _open = server.open("user=ada").await;
+    let pool = server.live_becomes(1).await;
+    assert_eq!((&pool["kernel_sockets"], &pool["kernel_agrees"]), (&Value::Null, &Value::Null));
+    assert_eq!(pool["kernel_sockets_note"], "only Linux tells");
+}
+
 #[tokio::test]
 async fn the_page_needs_nothing_else_and_shows_strangers_texts_as_text() {
     let server = Server::start(&[]);
@@ -444,8 +488,7 @@ async fn a_second_signal_ends_at_once() {
     let _deaf = server.open("user=ada").await;
     server.live_becomes(1).await;
     server.signal(Signal::INT);
-    let mut line = String::new();
-    server.stdout.read_line(&mut line).expect("a line");
+    let line = server.line().await;
     assert!(line.starts_with("draining"), "{line}");
     server.signal(Signal::INT);
     assert_eq!(server.exit().await.code(), Some(130));
@@ -473,6 +516,8 @@ fn bad_arguments_are_said_and_end_with_2() {
         (&["--capacity", "0"], "capacity is 0"),
         (&["--capacity", "-1"], "--capacity"),
         (&["--duplicate", "perhaps"], "perhaps"),
+        (&["--at-limit", "newest"], "--at-limit newest: that is none of reject, oldest, idlest"),
+        (&["--config"], "--config"),
     ] {
         let output = run(arguments);
         let stderr = String::from_utf8(output.stderr).expect("UTF-8");

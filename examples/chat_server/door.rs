@@ -30,7 +30,7 @@ impl Identify for Door {
 }
 
 /// The parameter's text; `None` if the address does not name it.
-fn parameter<'a>(request: &'a Parts, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+pub(crate) fn parameter<'a>(request: &'a Parts, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
     let mut pairs = request.uri.query().unwrap_or_default().split('&');
     let Some(value) = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')) else {
         return Ok(None);

@@ -1,16 +1,25 @@
 //! The chat itself: what happens to a text.
 
+use crate::kernel::{SocketInode, UpgradedSockets};
 use crate::message::{Inbound, Outbound};
 use ws_manager_pool::serve::{Application, Connection, HandlerError, Received};
 use ws_manager_pool::{Message, Pool, SendReport, UserId};
 
-/// One for the whole server. It keeps no list of who is connected: the pool is that list.
+/// The chat, as one connection sees it. It keeps no list of who is connected: the pool is that list.
 pub(crate) struct Room {
     pub(crate) pool: Pool,
+    pub(crate) sockets: UpgradedSockets,
+    /// This connection's.
+    pub(crate) socket: SocketInode,
 }
 
 impl Application for Room {
     type Session = (); // a real application's state of one connection, reused from one to the next
+
+    async fn connected(&self, _: &mut Connection<'_, ()>) -> Result<(), HandlerError> {
+        self.sockets.upgraded(self.socket); // the handshake has succeeded, and not before
+        Ok(())
+    }
 
     async fn received(
         &self,

@@ -1,8 +1,8 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C and SIGTERM, and SIGHUP.
 
 use std::io;
 
-/// Listens from the moment it is made, so that no signal is missed between two waits.
+/// Ctrl-C and SIGTERM. Listens from the moment it is made, so that no signal is missed between two waits.
 pub(crate) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -36,5 +36,28 @@ impl Signals {
             self.interrupt.recv().await;
             130
         }
+    }
+}
+
+/// SIGHUP, where there is one. Until somebody listens for it, it ends the process.
+pub(crate) struct Hangups {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            hangup: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        #[cfg(unix)]
+        self.hangup.recv().await;
+        #[cfg(not(unix))]
+        std::future::pending::<()>().await;
     }
 }

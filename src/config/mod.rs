@@ -61,6 +61,12 @@ pub enum AtLimit {
     #[default]
     Reject,
     /// The user's oldest connection makes room, and ends with code 4008 when the new one opens.
+    ///
+    /// This and [`AtLimit::EvictIdlest`] also allow the monitor to act before the limit: at its samples it
+    /// forces out up to [`Config::emergency_forced`] connections of a user at the critical level, until
+    /// that is below it, and shrinks one that is then still critical from the emergency level to
+    /// [`Config::shrink_target`]. With a small maximum that is soon: 4 of 5 is critical. Levels close to 1
+    /// ([`Config::level_critical`], [`Config::level_emergency`]) leave it to the limit alone.
     EvictOldest,
     /// The user's connection that has been idle for longest makes room in the same way.
     EvictIdlest,
@@ -68,8 +74,9 @@ pub enum AtLimit {
 
 /// The numbers that a pool works with. Made by [`crate::PoolBuilder`]; read by anyone; replaced while
 /// the pool runs by [`crate::Pool::reconfigure`].
+///
+/// Serialised, it has the keys and values of a configuration file: `"heartbeat_interval": "20s"`.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Config {
     /// Which preset the numbers come from.
@@ -235,6 +242,29 @@ impl Config {
         above("level_critical", self.level_critical, "level_warning", self.level_warning)?;
         above("level_emergency", self.level_emergency, "level_critical", self.level_critical)?;
         below("level_hysteresis", self.level_hysteresis, "level_info", self.level_info)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Config {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use fields::Kind;
+        use serde::ser::SerializeMap;
+        let mut map = serializer.serialize_map(Some(FIELDS.len()))?;
+        for field in FIELDS {
+            map.serialize_key(field.name)?;
+            match &field.kind {
+                Kind::Count(place, _) => map.serialize_value(&(place.get)(self)),
+                Kind::Share(place, _) => map.serialize_value(&(place.get)(self)),
+                Kind::Span(place, _) => map.serialize_value(&format_args!("{:?}", (place.get)(self))),
+                Kind::SpanOrOff(place) => match (place.get)(self) {
+                    Some(span) => map.serialize_value(&format_args!("{span:?}")),
+                    None => map.serialize_value("off"),
+                },
+                Kind::Word(place, _) => map.serialize_value((place.get)(self)),
+            }?;
+        }
+        map.end()
     }
 }
 

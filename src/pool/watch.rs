@@ -301,7 +301,8 @@ impl<S: Session> Core<S> {
         let rules = Rules::emergency(&config);
         let mut report = SweepReport::new(Operation::Emergency);
         let (visited, has_dead) = self.has_dead(hash, user, &rules, now);
-        if !has_dead && !(may_force && is_critical()) {
+        let is_called_for = has_dead || (may_force && is_critical());
+        if !is_called_for {
             // A look that finds nothing is no clean: the user is told of by its level.
             report.visited = visited;
             return report;
