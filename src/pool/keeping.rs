@@ -221,16 +221,7 @@ impl<S: Session> Pool<S> {
         let mut evicted = 0;
         let mut has_more = true;
         while has_more {
-            has_more = self.handle.slab.walk(
-                &mut cursor,
-                BATCH,
-                |_| (),
-                |key, state, ()| {
-                    if state == State::Live {
-                        live.push(key);
-                    }
-                },
-            );
+            has_more = self.handle.slab.live_keys(&mut cursor, BATCH, &mut live);
             evicted += live.drain(..).filter(|&key| self.evict(key, reason).is_ok()).count();
         }
         evicted

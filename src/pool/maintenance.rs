@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::control::{AlertLevel, Rules, Watch};
 use crate::manager::{Session, contain};
-use crate::slab::{Cursor, Key, State};
+use crate::slab::{Cursor, Key};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// Background intervals without maintenance after which the pool counts as forgotten.
@@ -210,16 +210,7 @@ impl<S: Session> Core<S> {
         let mut live: Vec<Key> = Vec::new();
         let mut has_more = true;
         while has_more {
-            has_more = self.slab.walk(
-                &mut cursor,
-                BATCH,
-                |_| (),
-                |key, state, ()| {
-                    if state == State::Live {
-                        live.push(key);
-                    }
-                },
-            );
+            has_more = self.slab.live_keys(&mut cursor, BATCH, &mut live);
             for key in live.drain(..) {
                 self.look(key, |manager| {
                     if contain(|| check(manager)) != Some(true) {

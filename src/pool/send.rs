@@ -5,7 +5,7 @@ use super::Pool;
 use super::core::Core;
 use crate::id::{IsolationKey, UserId};
 use crate::manager::{Message, SendOutcome, Session};
-use crate::slab::{Cursor, Key, Stale, State, thread_number};
+use crate::slab::{Cursor, Key, Stale, thread_number};
 use std::cell::Cell;
 
 /// What became of a message to several connections.
@@ -70,10 +70,7 @@ impl<S: Session> Pool<S> {
     pub fn send_to_user(&self, user: &UserId, message: Message) -> SendReport {
         let core = &*self.handle;
         with_scratch(|keys| {
-            let hash = core.registry.hash(user);
-            let shard = core.registry.section(hash);
-            keys.extend_from_slice(shard.user(hash, user).map_or(&[], |entry| &entry.members));
-            drop(shard);
+            core.copy_keys_of_user(core.registry.hash(user), user, keys);
             core.send_each(keys, message)
         })
     }
@@ -104,12 +101,7 @@ impl<S: Session> Pool<S> {
             let mut cursor = Cursor::default();
             let mut report = SendReport { is_nobody: true, ..SendReport::default() };
             loop {
-                let live = |key, state, ()| {
-                    if state == State::Live {
-                        keys.push(key);
-                    }
-                };
-                let has_more = core.slab.walk(&mut cursor, BATCH, |_| (), live);
+                let has_more = core.slab.live_keys(&mut cursor, BATCH, keys);
                 let batch = core.send_each(keys, message.clone());
                 keys.clear();
                 report.queued += batch.queued;
@@ -138,6 +130,12 @@ impl<S: Session> Core<S> {
             Ok(Some(outcome)) => outcome,
             Ok(None) | Err(Stale) => SendOutcome::Stale,
         }
+    }
+
+    /// The keys of a user.
+    pub(super) fn copy_keys_of_user(&self, hash: u64, user: &UserId, keys: &mut Vec<Key>) {
+        let shard = self.registry.section(hash);
+        keys.extend_from_slice(shard.user(hash, user).map_or(&[], |entry| &entry.members));
     }
 
     /// The keys of a user's thread. None, while the user has other connections, is a mismatch: it is

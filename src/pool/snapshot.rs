@@ -190,16 +190,11 @@ impl<S: Session> Pool<S> {
         let now = core.clock.now();
         let mut cursor = Cursor::default();
         let mut listed = Vec::new();
+        let mut keys = Vec::new();
         loop {
-            let mut keys: Vec<Key> = Vec::new();
-            let live = |key, state, ()| {
-                if state == State::Live {
-                    keys.push(key);
-                }
-            };
-            let has_more = core.slab.walk(&mut cursor, BATCH, |_| (), live);
+            let has_more = core.slab.live_keys(&mut cursor, BATCH, &mut keys);
             let figures = keys
-                .into_iter()
+                .drain(..)
                 .filter_map(|key| core.look(key, |manager| ManagerSnapshot::of(key, manager, now)));
             listed.extend(figures.take(limit - listed.len()));
             if !has_more || listed.len() == limit {

@@ -397,9 +397,7 @@ impl<S: Session> Core<S> {
     /// Also says when the next of those who were left will be due.
     pub(super) fn sweep_user(&self, hash: u64, user: &UserId, job: &Job<'_>) -> (SweepReport, Timestamp) {
         with_scratch(|keys| {
-            let shard = self.registry.section(hash);
-            keys.extend_from_slice(shard.user(hash, user).map_or(&[], |entry| &entry.members));
-            drop(shard);
+            self.copy_keys_of_user(hash, user, keys);
             self.sweep_keys(keys, job)
         })
     }
@@ -407,9 +405,7 @@ impl<S: Session> Core<S> {
     /// How many managers a user has, and whether one of them is dead.
     pub(super) fn has_dead(&self, hash: u64, user: &UserId, rules: &Rules, now: Timestamp) -> (usize, bool) {
         with_scratch(|keys| {
-            let shard = self.registry.section(hash);
-            keys.extend_from_slice(shard.user(hash, user).map_or(&[], |entry| &entry.members));
-            drop(shard);
+            self.copy_keys_of_user(hash, user, keys);
             let is_dead =
                 |&key: &Key| self.look(key, |manager| rules.due(&figures_of(manager), now).is_some());
             let seen = keys.iter().filter_map(is_dead);

@@ -12,7 +12,7 @@ use crate::control::{Action, AlertLevel, Change, Load, Rules, Strategy, Watch};
 use crate::id::{UserExecutionContext, UserId};
 use crate::manager::Session;
 use crate::reason::EndReason;
-use crate::slab::{Cursor, Key, State};
+use crate::slab::{Cursor, Key};
 use std::time::Duration;
 
 /// How full a user is.
@@ -66,6 +66,9 @@ impl<S: Session> Pool<S> {
         self.handle.force_out(scope, AtLimit::EvictOldest, EndReason::Operator, wanted)
     }
 }
+
+/// Slots that a listing looks at under one epoch guard.
+const BATCH: usize = 4_096;
 
 /// A sample of a user, and what it calls for.
 struct Sampled {
@@ -389,17 +392,11 @@ impl<S: Session> Core<S> {
                 return keys;
             }
             Scope::User(user) => {
-                let hash = self.registry.hash(user);
-                let shard = self.registry.section(hash);
-                return shard.user(hash, user).map_or_else(Vec::new, |entry| entry.members.clone());
+                self.copy_keys_of_user(self.registry.hash(user), user, &mut keys);
+                return keys;
             }
         };
-        let mut live = |key, state, ()| {
-            if state == State::Live {
-                keys.push(key);
-            }
-        };
-        while self.slab.walk(&mut cursor, 4_096, |_| (), &mut live) {}
+        while self.slab.live_keys(&mut cursor, BATCH, &mut keys) {}
         keys
     }
 

@@ -88,6 +88,12 @@ impl<R: Resident> Slab<R> {
         false
     }
 
+    /// Appends the keys of the live slots of the next frames, as [`Slab::walk`] visits them. Returns `false`
+    /// at the end.
+    pub fn live_keys(&self, cursor: &mut Cursor, slots: usize, keys: &mut Vec<Key>) -> bool {
+        self.walk_some(cursor, slots, |_, state| state == State::Live, |_| (), |key, _, ()| keys.push(key))
+    }
+
     /// Reads the glance of a slot, whoever is in it. `None`: the slot has no page now.
     pub fn glance<T>(&self, index: u32, read: impl FnOnce(&R::Glance) -> T) -> Option<T> {
         let _guard = epoch::pin();

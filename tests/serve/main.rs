@@ -2,4 +2,5 @@
 
 mod ends;
 mod flow;
+mod keeping;
 mod support;
