@@ -13,6 +13,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::NoSubscriber;
 use tracing::{Event, Level, Metadata, Subscriber};
 use ws_manager_pool::{
     Clock, Config, DuplicatePolicy, End, EndReason, IdGenerator, Lease, ManualClock, Message, Observer, Pool,
@@ -96,6 +97,13 @@ fn heard(f: impl FnOnce()) -> Vec<Line> {
 fn heard_and(also: impl Fn() + Send + Sync + 'static, f: impl FnOnce()) -> Vec<Line> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let ear = Ear { lines: lines.clone(), also: Box::new(also) };
+    // While a scoped subscriber is the only one, another thread that meets a call site first marks it as of
+    // interest to nobody. With a second one, however deaf, everybody is asked.
+    static SECOND_ONE: OnceLock<()> = OnceLock::new();
+    SECOND_ONE.get_or_init(|| {
+        let is_set = tracing::subscriber::set_global_default(NoSubscriber::new());
+        is_set.expect("nobody else sets one");
+    });
     tracing::subscriber::with_default(ear, f);
     let lines = std::mem::take(&mut *lines.lock());
     assert!(lines.iter().all(|line| line.target == "ws_manager_pool"), "{lines:#?}");

@@ -16,6 +16,18 @@ impl Load {
         self.count as f64 / self.max.max(1) as f64
     }
 
+    /// How many are to go until the share is below `threshold`.
+    pub(crate) fn above(self, threshold: f64) -> usize {
+        let below = (threshold * self.max as f64).ceil() as usize;
+        (self.count + 1).saturating_sub(below)
+    }
+
+    /// Whether anybody active may be forced out where a policy allows it. Beyond the maximum is nobody but
+    /// after a limit was lowered, and that closes nobody.
+    pub(crate) fn may_be_forced(self) -> bool {
+        self.count <= self.max
+    }
+
     /// Whether the dead are to be cleaned before the next manager: at exactly 12 of 20 they are.
     pub(crate) fn is_proactive(self, config: &Config) -> bool {
         // A share of a count is not exact in binary: 0.6 of 20 is to be 12.

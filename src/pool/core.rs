@@ -178,6 +178,7 @@ impl<S: Session> Core<S> {
         let rules = shard.rules(user_hash, user_id);
         let max_managers = rules.max_managers.unwrap_or(config.max_managers_per_user);
         let now = self.clock.now();
+        let mut may_have_dead = false;
         let count = match shard.user(user_hash, user_id) {
             Some(entry) => {
                 let is_late = cfg!(fault = "check_then_register");
@@ -186,6 +187,7 @@ impl<S: Session> Core<S> {
                 if cleaning == Cleaning::Allowed && entry.needs_clean(load, now, &config) {
                     return Err(Refusal::Clean);
                 }
+                may_have_dead = cleaning == Cleaning::Allowed && entry.may_have_dead(now);
                 load.count
             }
             None => 0,
@@ -193,6 +195,9 @@ impl<S: Session> Core<S> {
         let deadline = now.after(config.reservation_deadline);
         let is_reject = config.duplicates == DuplicatePolicy::Reject;
         if is_reject && self.twin(shard, isolation_hash, context).is_some() {
+            if may_have_dead {
+                return Err(Refusal::Clean); // the twin may be
+            }
             return Err(Refusal::Final(ReserveError::ThreadInUse));
         }
         let claimed = if count >= max_managers + usize::from(cfg!(fault = "one_too_many")) {
@@ -213,6 +218,10 @@ impl<S: Session> Core<S> {
                 self.notes(key, |notes| notes.reserved(user, deadline));
                 self.books.reserved();
                 Ok(Seat { user, isolation_hash, slot: SeatSlot::Reserved(key) })
+            }
+            // A tenant, or a domain of several pools, may be full while the user's share of this pool is small.
+            Err(ReserveError::UserFull { .. } | ReserveError::TenantFull { .. }) if may_have_dead => {
+                Err(Refusal::Clean)
             }
             Err(error) => {
                 let policy = self.at_limit(user_id, rules, error, &config);
@@ -245,7 +254,7 @@ impl<S: Session> Core<S> {
     /// takeover swaps the old lease for the new one.
     pub(super) fn open(
         &self,
-        seat: Seat,
+        mut seat: Seat,
         context: &UserExecutionContext,
         made_at: &'static Location<'static>,
     ) -> Result<Opened, OpenError> {
@@ -256,7 +265,7 @@ impl<S: Session> Core<S> {
                 self.give_back(seat, SeatEnd::Expired);
                 return Err(OpenError::Expired);
             }
-            SeatSlot::Heir { of, heir, reason } => self.take_over(user, of, heir, reason)?,
+            SeatSlot::Heir { .. } => self.take_over(&mut seat, context)?,
         };
         let duplicates = self.settings.load().duplicates;
         let mut starting = self.slab.begin(key).map_err(|_| OpenError::Expired)?;
@@ -282,7 +291,7 @@ impl<S: Session> Core<S> {
             (DuplicatePolicy::Reject, Some(_)) => {
                 drop(shard);
                 drop(starting); // back to `Reserved`, and from there
-                self.give_back(seat, SeatEnd::GivenBack);
+                self.give_back(Seat { slot: SeatSlot::Reserved(key), ..seat }, SeatEnd::GivenBack);
                 return Err(OpenError::ThreadInUse);
             }
             (DuplicatePolicy::Replace, Some(old)) if !cfg!(fault = "takeover_leaves_the_old") => {
@@ -316,8 +325,15 @@ impl<S: Session> Core<S> {
 
     /// Brings an heir to its slot: ends the lease that it takes over, if that is still live, and
     /// waits for the slot; or takes another one if there is one.
-    fn take_over(&self, user: UserRef, of: Key, heir: Heir, reason: EndReason) -> Result<Key, OpenError> {
+    fn take_over(&self, seat: &mut Seat, context: &UserExecutionContext) -> Result<Key, OpenError> {
+        let user = seat.user;
         let mut shard = self.registry.section(user.hash);
+        if self.choose_again(&shard, seat, context).is_err() {
+            drop(shard);
+            self.give_back(*seat, SeatEnd::GivenBack);
+            return Err(OpenError::ThreadInUse);
+        }
+        let SeatSlot::Heir { of, heir, reason } = seat.slot else { return Err(OpenError::Expired) };
         let is_ours = self.slab.state(of) == Some(State::Live) && self.has_heir(of, heir);
         let ended = if is_ours { self.end_in(&mut shard, of, reason).ok() } else { None };
         drop(shard);
@@ -355,6 +371,8 @@ impl<S: Session> Core<S> {
             turns += 1;
             if turns > HANDOVER_TURNS && self.disinherit(of, heir) {
                 self.unreserve(&mut shard, user, SeatEnd::GivenBack);
+                drop(shard);
+                self.place_freed(); // the user's place; the slot waits for its reader
                 return Err(OpenError::Busy);
             }
             // Handed over this instant after all: the spare one is not needed. It leaves the account
@@ -399,6 +417,7 @@ impl<S: Session> Core<S> {
             self.unreserve(&mut shard, user, how);
             drop(shard);
             drop(closing);
+            self.place_freed_in_domain();
             return true;
         }
     }
@@ -415,6 +434,7 @@ impl<S: Session> Core<S> {
     /// The slot that an heir was to inherit went out of use, and the claim with it.
     pub(super) fn orphaned(&self, user: UserRef) {
         self.unreserve(&mut self.registry.section(user.hash), user, SeatEnd::Expired);
+        self.place_freed_in_domain();
     }
 
     /// Takes a reservation out of the user's count. In the user's section.
@@ -479,7 +499,7 @@ impl<S: Session> Core<S> {
         self.notes(of, |notes| notes.heir() == Some(heir) && notes.is_overdue(now)).unwrap_or(false)
     }
 
-    fn has_heir(&self, of: Key, heir: Heir) -> bool {
+    pub(super) fn has_heir(&self, of: Key, heir: Heir) -> bool {
         self.notes(of, |notes| notes.heir() == Some(heir)).unwrap_or(false)
     }
 
@@ -489,7 +509,7 @@ impl<S: Session> Core<S> {
         state == Some(State::Closing) && self.notes(of, |notes| notes.was_handed_to(heir)).unwrap_or(false)
     }
 
-    fn disinherit(&self, of: Key, heir: Heir) -> bool {
+    pub(super) fn disinherit(&self, of: Key, heir: Heir) -> bool {
         self.notes(of, |notes| notes.disinherit(heir)).unwrap_or(false)
     }
 }

@@ -144,7 +144,8 @@ impl<S: Session> Core<S> {
                 EXPIRY_BATCH,
                 |glance| {
                     let notes = &glance.notes;
-                    notes.is_overdue(now).then(|| (notes.user(), notes.isolation_hash(), notes.heir()))
+                    let heir = notes.heir(); // before its deadline: see `name_heir`
+                    notes.is_overdue(now).then(|| (notes.user(), notes.isolation_hash(), heir))
                 },
                 |key, state, found| {
                     let Some((user, isolation_hash, heir)) = found else { return };

@@ -109,11 +109,15 @@ impl Ends {
 
     /// A user's ends, the latest first.
     fn of(&self, user: &UserId) -> Vec<End> {
+        self.latest_first().filter(|end| end.user_id == *user).cloned().collect()
+    }
+
+    /// By their numbers: many end within one tick of the clock.
+    fn latest_first(&self) -> impl Iterator<Item = &End> {
         let age = |number| self.next.wrapping_sub(number);
-        let numbered = self.tags.iter().map(|tag| age(tag.number)).zip(&self.records);
-        let mut own: Vec<_> = numbered.filter(|(_, end)| end.user_id == *user).collect();
-        own.sort_by_key(|&(age, _)| age);
-        own.into_iter().map(|(_, end)| end.clone()).collect()
+        let mut numbered: Vec<_> = self.tags.iter().map(|tag| age(tag.number)).zip(&self.records).collect();
+        numbered.sort_by_key(|&(age, _)| age);
+        numbered.into_iter().map(|(_, end)| end)
     }
 
     /// The place of the end to be forgotten, if there is no room for one more.
@@ -143,7 +147,7 @@ impl<S: Session> Pool<S> {
     pub fn last_ends(&self, limit: usize) -> Vec<End> {
         let mut ends: Vec<End> = Vec::new();
         self.handle.registry.for_each_shard(|shard| {
-            ends.extend(shard.ends.records.iter().cloned());
+            ends.extend(shard.ends.latest_first().cloned());
             // Never more than is asked for and one shard.
             if ends.len() > limit {
                 latest_first(&mut ends);

@@ -11,8 +11,11 @@ use crate::error::ReserveError;
 use crate::id::{UserExecutionContext, UserId};
 use crate::manager::{PooledWebSocketManager, Session};
 use crate::reason::EndReason;
-use crate::slab::{Key, Shortage};
+use crate::slab::{Key, Shortage, State};
 use crate::sync::Ordering;
+
+/// The thread is open, and duplicates are rejected.
+pub(super) struct ThreadInUse;
 
 /// The slab is to be grown, outside the section.
 pub(super) struct Grow;
@@ -26,22 +29,18 @@ impl<S: Session> Core<S> {
         max_managers: usize,
         config: &Config,
     ) -> Result<Result<Key, Grow>, ReserveError> {
-        if let Some(quotas) = &self.attached.quotas {
-            quotas.take(user, max_managers).map_err(|full| match full {
+        let claim = || self.slab.claim_in_place();
+        let claimed = match &self.attached.quotas {
+            Some(quotas) => quotas.take(user, max_managers, claim).map_err(|full| match full {
                 Full::User => ReserveError::UserFull { max_managers },
                 Full::Tenant { max_managers } => ReserveError::TenantFull { max_managers },
-            })?;
-        }
-        let shortage = match self.slab.claim_in_place() {
-            Ok(key) => return Ok(Ok(key)),
-            Err(shortage) => shortage,
+            })?,
+            None => claim(),
         };
-        if let Some(quotas) = &self.attached.quotas {
-            quotas.give(user);
-        }
-        match shortage {
-            Shortage::Grow => Ok(Err(Grow)),
-            Shortage::Full => Err(ReserveError::PoolFull { capacity: config.capacity }),
+        match claimed {
+            Ok(key) => Ok(Ok(key)),
+            Err(Shortage::Grow) => Ok(Err(Grow)),
+            Err(Shortage::Full) => Err(ReserveError::PoolFull { capacity: config.capacity }),
         }
     }
 
@@ -107,15 +106,66 @@ impl<S: Session> Core<S> {
         if policy == AtLimit::Reject {
             return None;
         }
+        let (_, of) = self.next_victim(shard, user_hash, context.user_id(), policy)?;
+        self.claim_place_of(of, isolation_hash, deadline, EndReason::Limit)
+    }
+
+    /// The connection that a policy takes next, and whether it is in a run, as all others are then.
+    fn next_victim(
+        &self,
+        shard: &Shard,
+        user_hash: u64,
+        user: &UserId,
+        policy: AtLimit,
+    ) -> Option<((bool, Timestamp), Key)> {
         let now = self.clock.now();
-        let members = &shard.user(user_hash, context.user_id())?.members;
+        let members = &shard.user(user_hash, user)?.members;
         let rank = |&key: &Key| {
             let is_claimed = self.notes(key, |notes| notes.heir().is_some())?;
             let rank = self.look(key, |manager| forcing_rank(manager, policy, now))?;
             (!is_claimed).then_some((rank, key))
         };
-        let (_, of) = members.iter().filter_map(rank).min_by_key(|&(rank, _)| rank)?;
-        self.claim_place_of(of, isolation_hash, deadline, EndReason::Limit)
+        members.iter().filter_map(rank).min_by_key(|&(rank, _)| rank)
+    }
+
+    /// At the opening, with the victim about to end: its thread may have been opened meanwhile, and then
+    /// that connection makes room; or the victim is in a run by now, and another is not. An error: the
+    /// thread is open, and duplicates are rejected.
+    pub(super) fn choose_again(
+        &self,
+        shard: &Shard,
+        seat: &mut Seat,
+        context: &UserExecutionContext,
+    ) -> Result<(), ThreadInUse> {
+        let SeatSlot::Heir { of, heir, reason: EndReason::Limit } = seat.slot else { return Ok(()) };
+        if self.slab.state(of) != Some(State::Live) || !self.has_heir(of, heir) {
+            return Ok(()); // it has ended on its own, or the claim has
+        }
+        let config = self.settings.load();
+        let user_hash = seat.user.hash;
+        let rules = shard.rules(user_hash, context.user_id());
+        let now = self.clock.now();
+        let twin = self.twin(shard, seat.isolation_hash, context);
+        let is_in_run = || self.look(of, |manager| manager.is_running(now)) == Some(true);
+        let chosen = match (config.duplicates, twin) {
+            (DuplicatePolicy::Reject, Some(_)) => return Err(ThreadInUse),
+            (DuplicatePolicy::Replace, Some(twin)) => Some((twin, EndReason::Takeover)),
+            _ if is_in_run() => {
+                let policy = self.policy_of(context.user_id(), rules, &config);
+                let next = self.next_victim(shard, user_hash, context.user_id(), policy);
+                next.filter(|&((is_running, _), _)| !is_running).map(|(_, key)| (key, EndReason::Limit))
+            }
+            _ => None,
+        };
+        if let Some((key, reason)) = chosen {
+            let deadline = now.after(config.reservation_deadline);
+            // First the new claim: there is none on a twin that somebody else has claimed.
+            if let Some(moved) = self.claim_place_of(key, seat.isolation_hash, deadline, reason) {
+                self.disinherit(of, heir);
+                *seat = moved;
+            }
+        }
+        Ok(())
     }
 
     fn claim_place_of(

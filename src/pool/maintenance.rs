@@ -5,12 +5,13 @@ use super::Pool;
 use super::core::Core;
 use super::marks::{Marks, News};
 use super::sweep::{Job, Operation, SweepReport, What};
-use crate::clock::Timestamp;
+use crate::clock::{Stopwatch, Timestamp};
 use crate::config::Config;
 use crate::control::{AlertLevel, Rules, Watch};
 use crate::manager::{Session, contain};
 use crate::slab::{Cursor, Key};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use std::time::Duration;
 
 /// Background intervals without maintenance after which the pool counts as forgotten.
 pub(crate) const FORGOTTEN_AFTER: u32 = 3;
@@ -18,8 +19,8 @@ pub(crate) const FORGOTTEN_AFTER: u32 = 3;
 /// Free slots that maintenance leaves in memory beyond the share that it leaves.
 const SPARE_SLOTS: usize = 256;
 
-/// Slots that a round of checks looks at under one epoch guard.
-const BATCH: usize = 4_096;
+/// Slots whose managers are asked about between two looks at the budget.
+const CHECKS: usize = 64;
 
 /// The pool's diary of its own maintenance.
 pub(super) struct Maintenance {
@@ -34,8 +35,8 @@ pub(super) struct Maintenance {
 /// For the one who has the turn.
 #[derive(Clone, Default)]
 struct Schedule {
-    next_sample: Timestamp,
-    next_background: Timestamp,
+    sampled_at: Option<Timestamp>,
+    round_began_at: Option<Timestamp>,
     /// A round that its budget cut short.
     round: Option<Round>,
     pool: Watch,
@@ -44,7 +45,14 @@ struct Schedule {
 #[derive(Clone)]
 struct Round {
     began: Timestamp,
+    /// Where the checks go on that come before the sweep; `None` when they are through.
+    to_check: Option<Cursor>,
     so_far: SweepReport,
+}
+
+/// By the interval in force now, so that a shortened one counts at once.
+pub(crate) fn is_due(last: Option<Timestamp>, interval: Duration, now: Timestamp) -> bool {
+    last.is_none_or(|last| last > now || now.since(last) >= interval)
 }
 
 /// What one turn of maintenance did.
@@ -91,7 +99,7 @@ impl Maintenance {
         let idle = now.since(Timestamp::from_millis(self.last.load(Ordering::Relaxed)));
         MaintenanceStatus {
             last_ms_ago: idle.as_millis() as u64,
-            is_forgotten: idle >= config.background_interval * FORGOTTEN_AFTER,
+            is_forgotten: idle >= config.background_interval.saturating_mul(FORGOTTEN_AFTER),
         }
     }
 
@@ -134,6 +142,7 @@ impl<S: Session> Core<S> {
         let Some(_turn) = Turn::begin(&self.maintenance.is_running) else {
             return Maintained { is_busy: true, ..Maintained::default() };
         };
+        let now = now.min(self.clock.now()); // a moment that is still to come would put everything off
         let mut done = Maintained::default();
         let mut schedule = self.maintenance.schedule.lock().clone();
         let config = self.settings.load_full();
@@ -143,20 +152,21 @@ impl<S: Session> Core<S> {
             }
         };
         step(&mut |done| done.expired = self.expire(now));
-        if now >= schedule.next_sample {
-            schedule.next_sample = now.after(config.sample_interval);
+        if is_due(schedule.sampled_at, config.sample_interval, now) {
+            schedule.sampled_at = Some(now);
             step(&mut |done| {
                 done.is_sampled = true;
                 done.sweeps = self.sample(&mut schedule.pool, now);
             });
         }
-        if schedule.round.is_none() && now >= schedule.next_background {
-            schedule.next_background = now.after(config.background_interval);
-            schedule.round = Some(Round { began: now, so_far: SweepReport::new(Operation::Background) });
+        if schedule.round.is_none() && is_due(schedule.round_began_at, config.background_interval, now) {
+            schedule.round_began_at = Some(now);
+            let so_far = SweepReport::new(Operation::Background);
+            schedule.round = Some(Round { began: now, to_check: Some(Cursor::default()), so_far });
         }
         if let Some(round) = &mut schedule.round {
             let mut is_over = true;
-            step(&mut |done| is_over = self.background(round, now, &config, done));
+            step(&mut |done| is_over = self.background(round, now, done));
             if is_over {
                 schedule.round = None;
             }
@@ -169,22 +179,31 @@ impl<S: Session> Core<S> {
     }
 
     /// A piece of the round over all managers. `true`: it has come to its end.
-    fn background(&self, round: &mut Round, now: Timestamp, config: &Config, done: &mut Maintained) -> bool {
+    fn background(&self, round: &mut Round, now: Timestamp, done: &mut Maintained) -> bool {
+        let stopwatch = self.clock.stopwatch();
+        if let Some(cursor) = round.to_check {
+            let budget = self.settings.load().background_budget;
+            round.to_check = self.check_some(cursor, now, &stopwatch, budget);
+            if round.to_check.is_some() || stopwatch.elapsed() >= budget {
+                return false;
+            }
+        }
         let is_first_piece = round.so_far.resume_at.is_none();
         // A panic loses the marks, which costs one look at each.
         let mut marks = std::mem::take(&mut *self.maintenance.marks.lock());
         if is_first_piece {
-            self.check_all(now);
             marks.take_in(&self.maintenance.news);
         }
-        let stopwatch = self.clock.stopwatch();
+        // After the news: other numbers are in force before they are told of.
+        let config = self.settings.load_full();
         let job = Job {
             operation: Operation::Background,
-            what: What::Dead(Rules::background(config)),
+            what: What::Dead(Rules::background(&config)),
             with_running: false,
             now,
             stopwatch: &stopwatch,
             budget: config.background_budget,
+            most: usize::MAX,
         };
         let piece = self.sweep_pool(round.so_far.resume_at.unwrap_or_default(), &job, Some(&mut marks));
         done.sweeps.push(piece.clone());
@@ -203,14 +222,18 @@ impl<S: Session> Core<S> {
     }
 
     /// Asks the application about each manager, if it wants to be asked. One that is not well, or whose
-    /// check panics, counts as errored from now on.
-    fn check_all(&self, now: Timestamp) {
-        let Some(check) = &self.attached.check else { return };
-        let mut cursor = Cursor::default();
+    /// check panics, counts as errored from now on. Where to go on, if the budget ran out.
+    fn check_some(
+        &self,
+        mut cursor: Cursor,
+        now: Timestamp,
+        stopwatch: &Stopwatch<'_>,
+        budget: Duration,
+    ) -> Option<Cursor> {
+        let check = self.attached.check.as_ref()?;
         let mut live: Vec<Key> = Vec::new();
-        let mut has_more = true;
-        while has_more {
-            has_more = self.slab.live_keys(&mut cursor, BATCH, &mut live);
+        loop {
+            let has_more = self.slab.live_keys(&mut cursor, CHECKS, &mut live);
             for key in live.drain(..) {
                 self.look(key, |manager| {
                     if contain(|| check(manager)) != Some(true) {
@@ -221,6 +244,12 @@ impl<S: Session> Core<S> {
                     }
                 });
             }
+            if !has_more {
+                return None;
+            }
+            if stopwatch.elapsed() >= budget {
+                return Some(cursor);
+            }
         }
     }
 
@@ -229,6 +258,9 @@ impl<S: Session> Core<S> {
         self.slab.shrink_settled(self.slab.occupied() / 4 + SPARE_SLOTS);
         self.slab.refresh_hints();
         self.registry.shrink();
+        if let Some(quotas) = &self.attached.quotas {
+            quotas.shrink();
+        }
         self.place_freed();
     }
 }

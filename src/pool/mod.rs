@@ -57,7 +57,7 @@ pub(crate) use {
     ends::PER_USER as ENDS_PER_USER,
     ledger::Beginning,
     limits::forcing_rank,
-    maintenance::FORGOTTEN_AFTER,
+    maintenance::{FORGOTTEN_AFTER, is_due},
     metrics::CleanupBooks,
     observer::Attachments,
     occupant::figures_of,
@@ -244,7 +244,8 @@ impl<S: Session> Pool<S> {
     }
 
     /// Whether the books, the users' counts, the tables and the slab agree. Visits no slot and no user:
-    /// cheap enough for every second. [`Pool::ledger`] reads the headers too, and shows the figures.
+    /// cheap enough for every second. A slot that waits for its last reader looks to it like one that was
+    /// lost: [`Pool::ledger`] reads the headers too, and shows the figures.
     pub fn check(&self) -> Verdict {
         self.handle.check()
     }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 /// Is told of alerts and of ends. Given to [`crate::PoolBuilder::observer`].
 ///
 /// Called on the thread on which it happens, outside any lock: on a connection's own task as a rule, so a
-/// slow observer slows that. It may call the pool. A panic is caught, counted in
+/// slow observer slows that, and the slot is free only afterwards. It may call the pool; but one that owns
+/// a [`crate::Pool`] keeps that alive for ever, and its name with it. A panic is caught, counted in
 /// [`crate::PoolSnapshot::observer_panics`], and stops nothing.
 pub trait Observer: Send + Sync + 'static {
     /// A user's level, or the pool's, has changed.

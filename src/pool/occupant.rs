@@ -218,8 +218,10 @@ impl Notes {
 
     /// Names an heir. In the user's section, with the occupant live and no heir yet.
     pub(super) fn name_heir(&self, heir: Heir, deadline: Timestamp) {
-        self.heir.store(heir.0, Ordering::Relaxed);
+        // First: whoever sees this heir sees its deadline, and not that of a claim that was withdrawn.
         self.deadline.store(deadline.as_millis(), Ordering::Release);
+        // Release: pairs with the Acquire in `heir`.
+        self.heir.store(heir.0, Ordering::Release);
     }
 
     /// Takes an heir's claim back. `false`: the slot was handed over already, or the claim is gone.

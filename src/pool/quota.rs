@@ -6,6 +6,7 @@
 //! a tenant's rules are locked.
 
 use super::core::Core;
+use super::registry::shrink_table;
 use crate::config::AtLimit;
 use crate::id::UserId;
 use crate::manager::Session;
@@ -160,6 +161,11 @@ impl QuotaDomain {
             None => None,
         };
         self.with_member(user, |member| {
+            if let (Some(new), Some(old)) = (&tenant, &member.tenant)
+                && Arc::ptr_eq(new, old)
+            {
+                return; // it would count twice for a moment
+            }
             if let Some(new) = &tenant {
                 new.count.fetch_add(member.count, Ordering::Relaxed);
             }
@@ -191,21 +197,36 @@ impl QuotaDomain {
         part.find(hash, |member| member.user == *user).map_or(0, |member| member.count)
     }
 
-    /// Counts one more for a user, who may have `max_managers`. In the user's section.
-    pub(crate) fn take(&self, user: &UserId, max_managers: usize) -> Result<(), Full> {
+    /// Counts one more for a user, who may have `max_managers`, if `claim` finds a slot. In the user's
+    /// section.
+    ///
+    /// The claim is made under the locks of the counts, so that a pool without slots never lets a user or
+    /// a tenant look full to another pool, not for a moment: who saw that might wait for nothing.
+    pub(crate) fn take<T, E>(
+        &self,
+        user: &UserId,
+        max_managers: usize,
+        claim: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Result<T, E>, Full> {
         self.with_member(user, |member| {
             if member.count >= max_managers {
                 return Err(Full::User);
             }
-            if let Some(tenant) = &member.tenant {
-                let max_managers = tenant.rules.lock().max_managers;
-                // Relaxed: a count, which publishes nothing. Ends: by another's success, or a refusal.
-                let take = |count| (count < max_managers).then_some(count + 1);
-                let taken = tenant.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-                taken.map_err(|_| Full::Tenant { max_managers })?;
-            }
-            member.count += 1;
-            Ok(())
+            let claimed = match &member.tenant {
+                None => claim(),
+                Some(tenant) => {
+                    let rules = tenant.rules.lock();
+                    // Relaxed: it rises under the lock only.
+                    if tenant.count.load(Ordering::Relaxed) >= rules.max_managers {
+                        return Err(Full::Tenant { max_managers: rules.max_managers });
+                    }
+                    let claimed = claim();
+                    tenant.count.fetch_add(usize::from(claimed.is_ok()), Ordering::Relaxed);
+                    claimed
+                }
+            };
+            member.count += usize::from(claimed.is_ok());
+            Ok(claimed)
         })
     }
 
@@ -249,6 +270,11 @@ impl QuotaDomain {
         if self.0.waiting.load(Ordering::Relaxed) > 0 {
             self.ring();
         }
+    }
+
+    /// Gives back the memory that the tables keep from a peak.
+    pub(super) fn shrink(&self) {
+        self.0.parts.iter().for_each(|part| shrink_table(&mut part.lock(), |member| member.hash));
     }
 
     fn ring(&self) {

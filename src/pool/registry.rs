@@ -194,20 +194,26 @@ impl Shard {
     /// The user's entry, made if there is none. An entry without a place is to be [`Shard::leave`]d
     /// before the section ends.
     pub(super) fn enter(&mut self, hash: u64, user: &UserId) -> &mut UserEntry {
-        let Self { users, spare, next_serial, .. } = self;
+        let Self { users, spare, departed, next_serial, .. } = self;
         let is_user = |entry: &UserEntry| entry.hash == hash && entry.user == *user;
         users
             .entry(hash, is_user, |entry| entry.hash)
             .or_insert_with(|| {
                 *next_serial += 1;
                 let members = spare.pop().unwrap_or_default();
+                // Back before anybody was told that it went: it takes its level up again.
+                let known = departed.iter().position(|gone| gone.user == *user);
+                let watch = known.map_or(Watch::default(), |place| {
+                    let gone = departed.swap_remove(place);
+                    Watch { level: gone.level, max: gone.max_managers }
+                });
                 UserEntry {
                     hash,
                     serial: *next_serial,
                     user: user.clone(),
                     reserved: 0,
                     members,
-                    watch: Watch::default(),
+                    watch,
                     next_look: Timestamp::ZERO,
                     may_be_due: false,
                     is_cleaning: false,
@@ -345,10 +351,14 @@ impl Shard {
 impl UserEntry {
     /// Whether the user's dead are to be looked for before another reservation, or its level has changed.
     pub(super) fn needs_clean(&self, load: Load, now: Timestamp, config: &Config) -> bool {
-        let is_flagged = self.may_be_due && !cfg!(fault = "flag_not_looked_at");
-        let may_have_dead = is_flagged || now >= self.next_look;
         let is_proactive = load.is_proactive(config) && !cfg!(fault = "never_proactive");
-        is_proactive && (may_have_dead || { self.watch }.sample(load, config).0.is_some())
+        is_proactive && (self.may_have_dead(now) || { self.watch }.sample(load, config).0.is_some())
+    }
+
+    /// Whether any of the user's managers can be dead by now.
+    pub(super) fn may_have_dead(&self, now: Timestamp) -> bool {
+        let is_flagged = self.may_be_due && !cfg!(fault = "flag_not_looked_at");
+        is_flagged || now >= self.next_look
     }
 
     /// Places that the user holds.
@@ -363,7 +373,7 @@ impl UserEntry {
 
 /// Shrinks a table that is less than an eighth full, to twice what it holds, so that a breathing load
 /// does not thrash.
-fn shrink_table<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
+pub(super) fn shrink_table<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
     if table.capacity() > SMALL_TABLE && table.len() < table.capacity() / 8 {
         table.shrink_to((2 * table.len()).max(SMALL_TABLE / 2), hash);
     }

@@ -38,7 +38,8 @@ pub enum SweepPolicy {
     /// The dead: disconnected, idle for [`crate::Config::idle_proactive`], errored for
     /// [`crate::Config::errored_after`]. None in an agent's run.
     Proactive,
-    /// The dead, by [`crate::Config::idle_emergency`]. None in an agent's run while another can go.
+    /// The dead, by [`crate::Config::idle_emergency`]. None in an agent's run while another can go. Of a
+    /// single user at the critical level also some that are active, where [`crate::AtLimit`] allows it.
     Emergency,
     /// The dead, by [`crate::Config::idle_background`]. None in an agent's run.
     Background,
@@ -196,6 +197,8 @@ pub(super) struct Job<'a> {
     pub(super) stopwatch: &'a Stopwatch<'a>,
     /// Measured from the stopwatch's start.
     pub(super) budget: Duration,
+    /// Managers that it may end.
+    pub(super) most: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -295,6 +298,7 @@ impl<S: Session> Pool<S> {
             now,
             stopwatch: &stopwatch,
             budget,
+            most: usize::MAX,
         };
         let job = match policy {
             SweepPolicy::Proactive => job(Operation::Proactive, What::Dead(Rules::proactive(&config))),
@@ -424,16 +428,23 @@ impl<S: Session> Core<S> {
         let mut report = SweepReport::new(job.operation);
         let mut due = Vec::new();
         let mut next_due = Timestamp::NEVER;
+        let mut running = 0;
         for &key in keys {
             let Some(figures) = self.look(key, figures_of) else { continue };
             report.visited += 1;
             match job.look(&figures) {
                 Look::NotDue => next_due = next_due.min(job.due_at(&figures)),
-                look => due.push((look, key)),
+                look => {
+                    if matches!(look, Look::Running(_)) {
+                        next_due = next_due.min(figures.run_until); // one that ends before raises the flag
+                        running += 1;
+                    }
+                    due.push((look, key));
+                }
             }
         }
         report.is_complete = self.end_each(&mut due, job, &mut report);
-        if report.spared + report.failed > 0 || !report.is_complete {
+        if report.spared > running || report.failed > 0 || !report.is_complete {
             next_due = Timestamp::ZERO;
         }
         report.took = job.stopwatch.elapsed();
@@ -458,6 +469,10 @@ impl<S: Session> Core<S> {
                 }
             };
             report.count_found(strategy);
+            if report.cleaned >= job.most {
+                report.spared += 1;
+                continue;
+            }
             let is_still_due =
                 |manager: &PooledWebSocketManager<'_>| matches!(job.look(&figures_of(manager)), Look::Due(_));
             self.end_one(key, strategy, job.reason(strategy), is_still_due, report);

@@ -144,6 +144,13 @@ impl<S: Session> Core<S> {
         }
     }
 
+    /// The slot has rung for itself, but in its own pool only.
+    pub(super) fn place_freed_in_domain(&self) {
+        if self.attached.quotas.is_some() {
+            self.place_freed();
+        }
+    }
+
     pub(super) fn serve_if_awaited(&self) {
         if self.waiting().is_awaited() {
             self.serve_waiting();

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::config::{AtLimit, Config};
 use crate::control::{Action, AlertLevel, Change, Load, Rules, Strategy, Watch};
 use crate::id::{UserExecutionContext, UserId};
-use crate::manager::Session;
+use crate::manager::{PooledWebSocketManager, Session};
 use crate::reason::EndReason;
 use crate::slab::{Cursor, Key};
 use std::time::Duration;
@@ -114,7 +114,10 @@ impl<S: Session> Core<S> {
         let shard = self.registry.section(hash);
         let needs_clean = shard.user(hash, user).is_some_and(|entry| {
             let load = load_of(entry, shard.rules(hash, user), &config);
-            entry.needs_clean(load, self.clock.now(), &config)
+            let now = self.clock.now();
+            // Of a domain another pool, or another user, may hold the rest.
+            let is_in_domain = self.attached.quotas.is_some();
+            entry.needs_clean(load, now, &config) || (is_in_domain && entry.may_have_dead(now))
         });
         drop(shard);
         if needs_clean {
@@ -132,9 +135,9 @@ impl<S: Session> Core<S> {
     /// Cleans a user who is over the proactive threshold, and takes a sample of it. A look that finds
     /// nothing is no clean: it is in no book.
     pub(super) fn clean_before_reserve(&self, hash: u64, user: &UserId) {
-        let config = self.settings.load_full();
         let now = self.clock.now();
-        self.clean_proactively(hash, user, now, &config);
+        self.clean_proactively(hash, user, now);
+        let config = self.settings.load_full();
         let mut shard = self.registry.section(hash);
         let rules = shard.rules(hash, user);
         let Some(entry) = shard.user_mut(hash, user) else { return };
@@ -191,7 +194,15 @@ impl<S: Session> Core<S> {
         let stopwatch = self.clock.stopwatch();
         let budget = config.emergency_budget;
         let what = What::Dead(rules);
-        let job = Job { operation, what, with_running: false, now, stopwatch: &stopwatch, budget };
+        let job = Job {
+            operation,
+            what,
+            with_running: false,
+            now,
+            stopwatch: &stopwatch,
+            budget,
+            most: usize::MAX,
+        };
         let report = self.sweep_pool(Cursor::default(), &job, None);
         if operation == Operation::Emergency {
             self.log.emergency_attempted(None, 1, &report, report.took);
@@ -207,7 +218,7 @@ impl<S: Session> Core<S> {
         }
         let shrink_to = match sample.action {
             Action::Nothing => return,
-            Action::Proactive => return self.clean_proactively(hash, user, now, config),
+            Action::Proactive => return self.clean_proactively(hash, user, now),
             Action::Emergency => None,
             Action::EmergencyThenShrink { to } => Some(to),
         };
@@ -227,10 +238,12 @@ impl<S: Session> Core<S> {
         self.attached.alert(&alert);
     }
 
-    fn clean_proactively(&self, hash: u64, user: &UserId, now: Timestamp, config: &Config) {
+    fn clean_proactively(&self, hash: u64, user: &UserId, now: Timestamp) {
         let Some(mut cleaning) = self.begin_cleaning(hash, user, |_| true) else { return };
+        // After the flag was taken: other numbers are in force before it is raised for them.
+        let config = self.settings.load_full();
         let stopwatch = self.clock.stopwatch();
-        let rules = Rules::proactive(config);
+        let rules = Rules::proactive(&config);
         let (report, next_due) = self.sweep_user(
             hash,
             user,
@@ -241,6 +254,7 @@ impl<S: Session> Core<S> {
                 now,
                 stopwatch: &stopwatch,
                 budget: config.emergency_budget,
+                most: usize::MAX,
             },
         );
         // Whoever joins meanwhile has its grace from now on, or later.
@@ -270,14 +284,15 @@ impl<S: Session> Core<S> {
             }
             is_time
         };
-        let Some(mut cleaning) = self.begin_cleaning(hash, user, is_time) else { return };
-        cleaning.next_look = Timestamp::ZERO; // its rules are laxer: a proactive look is still due
+        // Its rules are laxer: a proactive look is still due after it.
+        let Some(_cleaning) = self.begin_cleaning(hash, user, is_time) else { return };
         drop(self.emergency_clean(hash, user, at == At::Sample, now, config.emergency_budget));
         let load = self.load_of(hash, user, config);
         let policy = self.policy_at_limit(hash, user, config);
         if let Some(target) = shrink_to
             && at == At::Sample
             && policy != AtLimit::Reject
+            && load.may_be_forced()
             && Watch::is_still_critical(load, config)
         {
             let wanted = |_| load.count.saturating_sub(target);
@@ -304,7 +319,8 @@ impl<S: Session> Core<S> {
         let rules = Rules::emergency(&config);
         let mut report = SweepReport::new(Operation::Emergency);
         let (visited, has_dead) = self.has_dead(hash, user, &rules, now);
-        let is_called_for = has_dead || (may_force && is_critical());
+        let is_forcible = || self.load_of(hash, user, &config).may_be_forced();
+        let is_called_for = has_dead || (may_force && is_forcible() && is_critical());
         if !is_called_for {
             // A look that finds nothing is no clean: the user is told of by its level.
             report.visited = visited;
@@ -319,11 +335,13 @@ impl<S: Session> Core<S> {
             now,
             stopwatch: &stopwatch,
             budget: budget / attempts * share,
+            most: usize::MAX,
         };
         for attempt in 1..=attempts {
             let (part, _) = self.sweep_user(hash, user, &job(false, attempt));
             let is_done = part.is_done();
             self.log.emergency_attempted(Some(user), attempt, &part, stopwatch.elapsed());
+            report.is_complete = part.is_complete;
             report.add(part, attempt);
             if is_done {
                 break;
@@ -332,18 +350,18 @@ impl<S: Session> Core<S> {
                 self.log.emergency_failed(Some(user), attempts, stopwatch.elapsed());
             }
         }
-        if report.cleaned == 0 && report.spared > 0 && is_critical() {
-            let (last_resort, _) = self.sweep_user(hash, user, &job(true, attempts));
-            report.add_second_look(last_resort);
-        }
-        if may_force && is_critical() {
-            let load = self.load_of(hash, user, &config);
-            let below = (config.level_critical * load.max as f64).ceil() as usize;
-            let excess = (load.count + 1).saturating_sub(below);
-            let wanted = |_| excess.min(config.emergency_forced as usize);
+        let load = self.load_of(hash, user, &config);
+        if may_force && load.may_be_forced() && is_critical() {
+            let wanted = |_| load.above(config.level_critical).min(config.emergency_forced as usize);
             let mut forced = self.force_out(Scope::User(user), policy, EndReason::Limit, wanted);
             forced.visited = 0; // it has looked at them before
             report.add(forced, report.attempts);
+        }
+        // The last resort: nothing else could go.
+        if report.cleaned == 0 && report.spared > 0 && is_critical() {
+            let most = self.load_of(hash, user, &config).above(config.level_critical);
+            let (last_resort, _) = self.sweep_user(hash, user, &Job { most, ..job(true, attempts) });
+            report.add_second_look(last_resort);
         }
         report.took = stopwatch.elapsed();
         if report.found > 0 {
@@ -370,10 +388,17 @@ impl<S: Session> Core<S> {
         let mut ranked: Vec<_> = self.live_keys(scope).into_iter().filter_map(rank).collect();
         ranked.sort_unstable_by_key(|&(rank, _)| rank);
         report.visited = ranked.len();
-        ranked.truncate(wanted(ranked.len()));
-        for (_, key) in ranked {
+        let wanted = wanted(ranked.len());
+        for (rank, key) in ranked {
+            if report.cleaned + report.late >= wanted {
+                break;
+            }
             report.count_found(Strategy::Forced);
-            self.end_one(key, Strategy::Forced, reason, |_| true, &mut report);
+            // One whose run has begun meanwhile is as one that was in a run from the beginning.
+            let is_as_ranked = |manager: &PooledWebSocketManager<'_>| {
+                is_operator || forcing_rank(manager, policy, now).0 == rank.0
+            };
+            self.end_one(key, Strategy::Forced, reason, is_as_ranked, &mut report);
         }
         report.took = stopwatch.elapsed();
         if is_operator {
@@ -415,7 +440,7 @@ impl<S: Session> Core<S> {
         entry.is_cleaning = true;
         // Before the look: what becomes due after it raises the flag again.
         entry.may_be_due = false;
-        Some(CleaningUser { core: self, user: entry.as_ref(), next_look: entry.next_look })
+        Some(CleaningUser { core: self, user: entry.as_ref(), next_look: Timestamp::ZERO })
     }
 
     fn load_of(&self, hash: u64, user: &UserId, config: &Config) -> Load {

@@ -64,8 +64,8 @@ impl<S: Session> ManagerReservation for FakeReservation<S> {
     }
 
     fn open(mut self) -> Result<FakeLease<S>, OpenError> {
-        let seat = self.seat.take().ok_or(OpenError::Expired)?;
-        let key = self.core.section(|state| state.take_over(seat))?;
+        let mut seat = self.seat.take().ok_or(OpenError::Expired)?;
+        let key = self.core.section(|state| state.take_over(&mut seat, &self.context))?;
         self.seat = Some(Seat::Own(key)); // an error from here on gives it back
         let session = self.prepared_session()?;
         let life = Life::new(self.context.clone(), self.core.clock.now(), self.made_at);

@@ -155,8 +155,33 @@ impl State {
         if !self.is_draining {
             self.clean_if_due(context.user_id());
         }
+        let is_alone = !self.is_awaited();
         let places = if self.serve() { Places::Inherited } else { Places::Any };
-        self.reserve(context, places)
+        let outcome = self.reserve(context, places);
+        let may_be_for_the_dead = matches!(
+            outcome,
+            Err(ReserveError::ThreadInUse | ReserveError::UserFull { .. } | ReserveError::TenantFull { .. })
+        );
+        if is_alone && may_be_for_the_dead && self.clean_if_refused(context.user_id()) {
+            return self.reserve(context, places);
+        }
+        outcome
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiting() > 0
+    }
+
+    /// The user's entry, made if there is none. Back before anybody was told that it went, it takes its
+    /// level up again.
+    fn enter(&mut self, user: &UserId) -> &mut User {
+        let gone = self.departed.iter().position(|gone| gone.user_id.as_ref() == Some(user));
+        let gone = gone.map(|place| self.departed.swap_remove(place));
+        let entry = self.users.entry(user.clone()).or_default();
+        if let Some(gone) = gone {
+            entry.watch = Watch { level: gone.from, max: gone.max_managers };
+        }
+        entry
     }
 
     pub(super) fn reserve(
@@ -205,16 +230,15 @@ impl State {
         if places == Places::Inherited {
             return Err(ReserveError::PoolFull { capacity });
         }
-        if let Some(quotas) = &self.quotas {
-            quotas.take(user, max_managers).map_err(|full| match full {
+        let is_full = self.occupied() == capacity;
+        let claim = || if is_full { Err(ReserveError::PoolFull { capacity }) } else { Ok(()) };
+        match &self.quotas {
+            Some(quotas) => quotas.take(user, max_managers, claim).map_err(|full| match full {
                 Full::User => ReserveError::UserFull { max_managers },
                 Full::Tenant { max_managers } => ReserveError::TenantFull { max_managers },
-            })?;
-        }
-        if self.occupied() == capacity {
-            self.uncount(user);
-            return Err(ReserveError::PoolFull { capacity });
-        }
+            })?,
+            None => claim(),
+        }?;
         let index = self.free.pop().unwrap_or_else(|| {
             // A random start, so that the keys of two pools do not collide.
             let generation = rand::random::<u32>().max(1);
@@ -224,7 +248,7 @@ impl State {
         let slot = &mut self.slots[index as usize];
         slot.holder = Holder::Reserved { user: user.clone(), deadline, claim: None };
         let key = slot.key(index);
-        self.users.entry(user.clone()).or_default().reserved += 1;
+        self.enter(user).reserved += 1;
         self.tally.reserved += 1;
         Ok(Seat::Own(key))
     }
@@ -256,18 +280,60 @@ impl State {
     }
 
     /// Brings a seat to a slot of its own: ends the lease that it takes over, if that is still live.
-    pub(super) fn take_over(&mut self, seat: Seat) -> Result<Key, OpenError> {
-        if self.is_overdue(seat) {
-            self.release(seat, |tally| &mut tally.expired);
+    pub(super) fn take_over(
+        &mut self,
+        seat: &mut Seat,
+        context: &UserExecutionContext,
+    ) -> Result<Key, OpenError> {
+        if self.is_overdue(*seat) {
+            self.release(*seat, |tally| &mut tally.expired);
             self.place_freed();
             return Err(OpenError::Expired);
         }
+        if self.choose_again(seat, context).is_err() {
+            self.release(*seat, |tally| &mut tally.given_back);
+            self.place_freed();
+            return Err(OpenError::ThreadInUse);
+        }
+        let seat = *seat;
         if let Seat::Heir { of, claim, reason } = seat
             && self.is_heir(of, claim)
         {
             self.end(of, reason).map_err(|Late| OpenError::Expired)?;
         }
         self.reserved_key(seat).ok_or(OpenError::Expired)
+    }
+
+    /// At the opening, with a victim about to end: its thread may have been opened meanwhile, and then
+    /// that connection makes room; or the victim is in a run by now, and another is not.
+    fn choose_again(&mut self, seat: &mut Seat, context: &UserExecutionContext) -> Result<(), OpenError> {
+        let Seat::Heir { of, claim, reason: EndReason::Limit } = *seat else { return Ok(()) };
+        if !self.is_heir(of, claim) {
+            return Ok(());
+        }
+        let config = self.settings.load_full();
+        let now = self.clock.now();
+        let is_in_run = |key| self.read(key, |manager| manager.is_running(now)) == Some(true);
+        let chosen = match (config.duplicates, self.twin(context)) {
+            (DuplicatePolicy::Reject, Some(_)) => return Err(OpenError::ThreadInUse),
+            (DuplicatePolicy::Replace, Some(twin)) => Some((twin, EndReason::Takeover)),
+            _ if is_in_run(of) => {
+                let refused = ReserveError::UserFull { max_managers: 0 };
+                let next = self.victim(context.user_id(), refused, &config);
+                next.filter(|&key| !is_in_run(key)).map(|key| (key, EndReason::Limit))
+            }
+            _ => None,
+        };
+        if let Some((key, reason)) = chosen {
+            let deadline = now.after(config.reservation_deadline);
+            if let Some(moved) = self.claim_on(key, reason, deadline) {
+                if let Some(Holder::Live { heir, .. }) = self.holder_mut(of) {
+                    *heir = None;
+                }
+                *seat = moved;
+            }
+        }
+        Ok(())
     }
 
     fn is_overdue(&self, seat: Seat) -> bool {
@@ -304,7 +370,7 @@ impl State {
             }
             _ => {}
         }
-        let user = self.users.entry(context.user_id().clone()).or_default();
+        let user = self.enter(context.user_id());
         user.reserved -= 1;
         user.members.push(key);
         self.slots[key.index() as usize].holder = Holder::Live { life: Arc::new(life), heir: None };

@@ -18,6 +18,8 @@ pub(super) struct Job {
     pub(super) what: What,
     /// Also those in an agent's run.
     pub(super) with_running: bool,
+    /// Managers that it may end.
+    pub(super) most: usize,
     pub(super) now: Timestamp,
 }
 
@@ -29,7 +31,7 @@ pub(super) enum What {
 
 impl Job {
     pub(super) fn dead(operation: Operation, rules: Rules, now: Timestamp) -> Self {
-        Self { operation, what: What::Dead(rules), with_running: false, now }
+        Self { operation, what: What::Dead(rules), with_running: false, most: usize::MAX, now }
     }
 
     fn due(&self, figures: &Figures) -> Option<Strategy> {
@@ -57,9 +59,13 @@ impl State {
             SweepPolicy::Proactive => Job::dead(Operation::Proactive, Rules::proactive(&config), now),
             SweepPolicy::Emergency => Job::dead(Operation::Emergency, Rules::emergency(&config), now),
             SweepPolicy::Background => Job::dead(Operation::Background, Rules::background(&config), now),
-            SweepPolicy::Operator(reason) => {
-                Job { operation: Operation::Operator, what: What::All(reason), with_running: true, now }
-            }
+            SweepPolicy::Operator(reason) => Job {
+                operation: Operation::Operator,
+                what: What::All(reason),
+                with_running: true,
+                most: usize::MAX,
+                now,
+            },
         };
         if let (Scope::User(user), SweepPolicy::Emergency) = (scope, policy) {
             return self.emergency_clean(user, true, now);
@@ -88,6 +94,10 @@ impl State {
         }
         due.sort_by_key(|&(strategy, _)| strategy);
         for (strategy, key) in due {
+            if report.cleaned >= job.most {
+                report.spared += 1;
+                continue;
+            }
             self.end_one(key, strategy, job.reason(strategy), &mut report);
         }
         report.took = stopwatch.elapsed();
@@ -102,24 +112,23 @@ impl State {
         let keys = self.keys_in(Scope::User(user));
         let mut report = self.sweep_keys(&keys, &job);
         let load = self.load_of(user, &config);
-        if report.cleaned == 0 && report.spared > 0 && Watch::is_still_critical(load, &config) {
-            job.with_running = true;
-            let keys = self.keys_in(Scope::User(user));
-            let part = self.sweep_keys(&keys, &job);
-            report.took += part.took;
-            report.add_second_look(part);
-        }
-        let load = self.load_of(user, &config);
         let policy = self.policy_of(user, &config);
-        if may_force && policy != AtLimit::Reject && Watch::is_still_critical(load, &config) {
-            // So many that one more would be critical again.
-            let below = (config.level_critical * load.max as f64).ceil() as usize;
-            let excess = (load.count + 1).saturating_sub(below);
-            let forced = excess.min(config.emergency_forced as usize);
+        let may_force = may_force && policy != AtLimit::Reject && load.may_be_forced();
+        if may_force && Watch::is_still_critical(load, &config) {
+            let forced = load.above(config.level_critical).min(config.emergency_forced as usize);
             let mut part = self.force_out(Scope::User(user), policy, EndReason::Limit, |_| forced);
             part.visited = 0; // it has looked at them before
             report.took += part.took;
             report.add(part, 1);
+        }
+        // The last resort: nothing else could go.
+        let load = self.load_of(user, &config);
+        if report.cleaned == 0 && report.spared > 0 && Watch::is_still_critical(load, &config) {
+            (job.with_running, job.most) = (true, load.above(config.level_critical));
+            let keys = self.keys_in(Scope::User(user));
+            let part = self.sweep_keys(&keys, &job);
+            report.took += part.took;
+            report.add_second_look(part);
         }
         // A look that finds nothing is no clean.
         if report.found > 0 {

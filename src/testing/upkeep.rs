@@ -5,11 +5,11 @@ use super::state::State;
 use super::sweep::Job;
 use crate::clock::Timestamp;
 use crate::config::{AtLimit, Config};
-use crate::control::{Action, Change, Load, Rules, Watch};
+use crate::control::{Action, Change, Figures, Load, Rules, Watch};
 use crate::id::UserId;
 use crate::pool::{
     Alert, FORGOTTEN_AFTER, Maintained, MaintenanceStatus, Operation, Scope, SweepReport, UserCheck,
-    figures_of,
+    figures_of, is_due,
 };
 use crate::reason::EndReason;
 use crate::slab::Key;
@@ -18,28 +18,22 @@ use crate::slab::Key;
 pub(super) struct Schedule {
     is_running: bool,
     last: Timestamp,
-    next_sample: Timestamp,
-    next_background: Timestamp,
+    sampled_at: Option<Timestamp>,
+    round_began_at: Option<Timestamp>,
     /// The monitor's memory of the pool as a whole.
     pub(super) pool: Watch,
 }
 
 impl Schedule {
     pub(super) fn new(now: Timestamp) -> Self {
-        Self {
-            is_running: false,
-            last: now,
-            next_sample: Timestamp::ZERO,
-            next_background: Timestamp::ZERO,
-            pool: Watch::default(),
-        }
+        Self { is_running: false, last: now, sampled_at: None, round_began_at: None, pool: Watch::default() }
     }
 
     pub(super) fn status(&self, now: Timestamp, config: &Config) -> MaintenanceStatus {
         let idle = now.since(self.last);
         MaintenanceStatus {
             last_ms_ago: idle.as_millis() as u64,
-            is_forgotten: idle >= config.background_interval * FORGOTTEN_AFTER,
+            is_forgotten: idle >= config.background_interval.saturating_mul(FORGOTTEN_AFTER),
         }
     }
 }
@@ -76,15 +70,15 @@ impl State {
         }
         let config = self.settings.load_full();
         let mut done = Maintained { expired: self.expire(now), ..Maintained::default() };
-        if now >= self.schedule.next_sample {
-            self.schedule.next_sample = now.after(config.sample_interval);
+        if is_due(self.schedule.sampled_at, config.sample_interval, now) {
+            self.schedule.sampled_at = Some(now);
             done.is_sampled = true;
             self.sample(now, &config);
             done.sweeps.extend(self.sample_pool(now, &config));
         }
-        let is_background_due = now >= self.schedule.next_background;
+        let is_background_due = is_due(self.schedule.round_began_at, config.background_interval, now);
         if is_background_due {
-            self.schedule.next_background = now.after(config.background_interval);
+            self.schedule.round_began_at = Some(now);
         }
         Some(Turn { now, is_background_due, done })
     }
@@ -120,12 +114,17 @@ impl State {
     pub(super) fn clean_if_due(&mut self, user: &UserId) {
         let config = self.settings.load_full();
         let now = self.clock.now();
-        if !self.needs_clean(user, now, &config) {
-            return;
+        // Of a domain another pool, or another user, may hold the rest.
+        let is_in_domain = self.quotas.is_some() && self.is_awaited();
+        if self.needs_clean(user, now, &config) || (is_in_domain && self.may_have_dead(user, now, &config)) {
+            self.clean(user, now, &config);
         }
-        self.clean_proactively(user, now, &config);
-        if let Some(sample) = self.sample_user(user, At::Reserve, &config) {
-            self.act(user, &sample, now, &config);
+    }
+
+    fn clean(&mut self, user: &UserId, now: Timestamp, config: &Config) {
+        self.clean_proactively(user, now, config);
+        if let Some(sample) = self.sample_user(user, At::Reserve, config) {
+            self.act(user, &sample, now, config);
         }
     }
 
@@ -133,13 +132,32 @@ impl State {
     fn needs_clean(&self, user: &UserId, now: Timestamp, config: &Config) -> bool {
         let Some(entry) = self.users.get(user) else { return false };
         let load = self.load_of(user, config);
+        let has_changed = || { entry.watch }.sample(load, config).0.is_some();
+        load.is_proactive(config) && (self.may_have_dead(user, now, config) || has_changed())
+    }
+
+    /// Somebody is dead or may be.
+    fn may_have_dead(&self, user: &UserId, now: Timestamp, config: &Config) -> bool {
+        let Some(entry) = self.users.get(user) else { return false };
         let rules = Rules::proactive(config);
-        let is_dead =
-            |&key: &Key| self.read(key, figures_of).is_some_and(|figures| rules.due(&figures, now).is_some());
+        let is_dead = |&key: &Key| {
+            let figures = self.read(key, figures_of);
+            figures.is_some_and(|figures| rules.due(&figures, now).is_some() && !figures.is_running(now))
+        };
         // The pool knows without a look. The double looks all the same, so that it does not miss whom the
         // pool would miss.
-        let may_have_dead = entry.may_be_due || now >= entry.next_look || entry.members.iter().any(is_dead);
-        load.is_proactive(config) && (may_have_dead || { entry.watch }.sample(load, config).0.is_some())
+        entry.may_be_due || now >= entry.next_look || entry.members.iter().any(is_dead)
+    }
+
+    /// A refusal that a dead one may be the cause of: cleans, if so. Whether it is worth another try.
+    pub(super) fn clean_if_refused(&mut self, user: &UserId) -> bool {
+        let config = self.settings.load_full();
+        let now = self.clock.now();
+        let may_help = self.may_have_dead(user, now, &config);
+        if may_help {
+            self.clean(user, now, &config);
+        }
+        may_help
     }
 
     /// The manager may have become dead by its own state, or by the end of a run.
@@ -230,9 +248,13 @@ impl State {
             self.cleanups.note(&report, now);
         }
         let left = self.keys_of(user).iter().filter_map(|&key| self.read(key, figures_of));
-        let next_due = left.map(|figures| rules.due_at(&figures)).min().unwrap_or(Timestamp::NEVER);
-        let next_look =
-            if report.spared > 0 { Timestamp::ZERO } else { next_due.min(now.after(rules.grace())) };
+        // One that is dead and in a run is due when that ends; if early, its end raises the flag.
+        let due_at = |figures: Figures| match rules.due(&figures, now) {
+            Some(_) => figures.run_until,
+            None => rules.due_at(&figures),
+        };
+        let next_due = left.map(due_at).min().unwrap_or(Timestamp::NEVER);
+        let next_look = next_due.min(now.after(rules.grace()));
         // Unless the user went, and came again.
         if let Some(entry) = self.users.get_mut(user).filter(|entry| entry.next_look == Timestamp::NEVER) {
             entry.next_look = next_look;
@@ -263,6 +285,7 @@ impl State {
         if let Some(target) = shrink_to
             && at == At::Regular
             && policy != AtLimit::Reject
+            && load.may_be_forced()
             && Watch::is_still_critical(load, config)
         {
             let excess = load.count.saturating_sub(target);
