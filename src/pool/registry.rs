@@ -358,7 +358,7 @@ impl UserEntry {
     /// Whether any of the user's managers can be dead by now.
     pub(super) fn may_have_dead(&self, now: Timestamp) -> bool {
         let is_flagged = self.may_be_due && !cfg!(fault = "flag_not_looked_at");
-        is_flagged || now >= self.next_look
+        (is_flagged || now >= self.next_look) && !cfg!(fault = "never_proactive")
     }
 
     /// Places that the user holds.
