@@ -44,8 +44,9 @@ impl Session for Draft {
 const PEAK: usize = 20_000;
 /// Headers and hints: 64 slots in 576 bytes; and chunks of frames double.
 const KEPT_BYTES_PER_SLOT: usize = 2 * 10;
-/// What stays whatever the peak was: spare slots of maintenance, tables of emptied shards.
-const KEPT_BYTES: usize = 640 * 1024;
+/// What stays whatever the peak was: spare slots of maintenance, tables of emptied shards with room for 28
+/// users each.
+const KEPT_BYTES: usize = 800 * 1024;
 /// "Why was I closed?" is remembered: 16 ends for each shard of at most 256 slots.
 const KEPT_ENDS: usize = (PEAK / 256).next_power_of_two() * 16;
 
