@@ -4,7 +4,7 @@
 use super::Pool;
 use super::core::Core;
 use super::marks::{Marks, News};
-use super::sweep::{Job, Operation, SweepReport, What};
+use super::sweep::{Job, Operation, SweepReport};
 use crate::clock::{Stopwatch, Timestamp};
 use crate::config::Config;
 use crate::control::{AlertLevel, Rules, Watch};
@@ -103,6 +103,14 @@ impl Maintenance {
         }
     }
 
+    /// For the one who has the turn, who puts it back. The level stays readable; the round, whose report
+    /// may be long, is moved and not copied.
+    fn take_schedule(&self) -> Schedule {
+        let mut schedule = self.schedule.lock();
+        let round = schedule.round.take();
+        Schedule { round, ..schedule.clone() }
+    }
+
     /// The pool's level at the last sample.
     pub(super) fn level(&self) -> AlertLevel {
         self.schedule.lock().pool.level
@@ -144,7 +152,7 @@ impl<S: Session> Core<S> {
         };
         let now = now.min(self.clock.now()); // a moment that is still to come would put everything off
         let mut done = Maintained::default();
-        let mut schedule = self.maintenance.schedule.lock().clone();
+        let mut schedule = self.maintenance.take_schedule();
         let config = self.settings.load_full();
         let mut step = |work: &mut dyn FnMut(&mut Maintained)| {
             if contain(|| work(&mut done)).is_none() {
@@ -196,15 +204,8 @@ impl<S: Session> Core<S> {
         }
         // After the news: other numbers are in force before they are told of.
         let config = self.settings.load_full();
-        let job = Job {
-            operation: Operation::Background,
-            what: What::Dead(Rules::background(&config)),
-            with_running: false,
-            now,
-            stopwatch: &stopwatch,
-            budget: config.background_budget,
-            most: usize::MAX,
-        };
+        let rules = Rules::background(&config);
+        let job = Job::dead(Operation::Background, rules, now, &stopwatch, config.background_budget);
         let piece = self.sweep_pool(round.so_far.resume_at.unwrap_or_default(), &job, Some(&mut marks));
         done.sweeps.push(piece.clone());
         let took = round.so_far.took + piece.took;

@@ -216,7 +216,19 @@ enum Look {
     Running(Strategy),
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// Ends the dead, all of them, but none in an agent's run.
+    pub(super) fn dead(
+        operation: Operation,
+        rules: Rules,
+        now: Timestamp,
+        stopwatch: &'a Stopwatch<'a>,
+        budget: Duration,
+    ) -> Self {
+        let what = What::Dead(rules);
+        Self { operation, what, with_running: false, now, stopwatch, budget, most: usize::MAX }
+    }
+
     #[inline]
     fn look(&self, figures: &Figures) -> Look {
         let strategy = match self.what {
@@ -291,20 +303,20 @@ impl<S: Session> Pool<S> {
         let core = &*self.handle;
         let config = core.settings.load_full();
         let stopwatch = core.clock.stopwatch();
-        let job = |operation, what| Job {
-            operation,
-            what,
-            with_running: matches!(what, What::All(_)),
-            now,
-            stopwatch: &stopwatch,
-            budget,
-            most: usize::MAX,
-        };
+        let dead = |operation, rules| Job::dead(operation, rules, now, &stopwatch, budget);
         let job = match policy {
-            SweepPolicy::Proactive => job(Operation::Proactive, What::Dead(Rules::proactive(&config))),
-            SweepPolicy::Emergency => job(Operation::Emergency, What::Dead(Rules::emergency(&config))),
-            SweepPolicy::Background => job(Operation::Background, What::Dead(Rules::background(&config))),
-            SweepPolicy::Operator(reason) => job(Operation::Operator, What::All(reason)),
+            SweepPolicy::Proactive => dead(Operation::Proactive, Rules::proactive(&config)),
+            SweepPolicy::Emergency => dead(Operation::Emergency, Rules::emergency(&config)),
+            SweepPolicy::Background => dead(Operation::Background, Rules::background(&config)),
+            SweepPolicy::Operator(reason) => Job {
+                operation: Operation::Operator,
+                what: What::All(reason),
+                with_running: true,
+                now,
+                stopwatch: &stopwatch,
+                budget,
+                most: usize::MAX,
+            },
         };
         let report = match (scope, policy) {
             (Scope::User(user), SweepPolicy::Emergency) => {

@@ -5,7 +5,7 @@ use super::core::Core;
 use super::limits::forcing_rank;
 use super::observer::Alert;
 use super::registry::{UserEntry, UserRef, UserRules};
-use super::sweep::{Job, Operation, Scope, SweepReport, What};
+use super::sweep::{Job, Operation, Scope, SweepReport};
 use crate::clock::Timestamp;
 use crate::config::{AtLimit, Config};
 use crate::control::{Action, AlertLevel, Change, Load, Rules, Strategy, Watch};
@@ -192,17 +192,7 @@ impl<S: Session> Core<S> {
             }
         };
         let stopwatch = self.clock.stopwatch();
-        let budget = config.emergency_budget;
-        let what = What::Dead(rules);
-        let job = Job {
-            operation,
-            what,
-            with_running: false,
-            now,
-            stopwatch: &stopwatch,
-            budget,
-            most: usize::MAX,
-        };
+        let job = Job::dead(operation, rules, now, &stopwatch, config.emergency_budget);
         let report = self.sweep_pool(Cursor::default(), &job, None);
         if operation == Operation::Emergency {
             self.log.emergency_attempted(None, 1, &report, report.took);
@@ -244,19 +234,8 @@ impl<S: Session> Core<S> {
         let config = self.settings.load_full();
         let stopwatch = self.clock.stopwatch();
         let rules = Rules::proactive(&config);
-        let (report, next_due) = self.sweep_user(
-            hash,
-            user,
-            &Job {
-                operation: Operation::Proactive,
-                what: What::Dead(rules),
-                with_running: false,
-                now,
-                stopwatch: &stopwatch,
-                budget: config.emergency_budget,
-                most: usize::MAX,
-            },
-        );
+        let job = Job::dead(Operation::Proactive, rules, now, &stopwatch, config.emergency_budget);
+        let (report, next_due) = self.sweep_user(hash, user, &job);
         // Whoever joins meanwhile has its grace from now on, or later.
         cleaning.next_look = next_due.min(now.after(rules.grace()));
         if report.found > 0 {
@@ -301,8 +280,9 @@ impl<S: Session> Core<S> {
         }
     }
 
-    /// The dead of a user, in up to so many attempts; those in an agent's run only if there is nothing
-    /// else; then, where the policy allows it and the level is still critical, a few by force.
+    /// The dead of a user, in up to so many attempts; then, where the policy allows it and the level is
+    /// still critical, a few by force; and if nobody else could go, as few of the dead in an agent's run as
+    /// are needed.
     pub(super) fn emergency_clean(
         &self,
         hash: u64,
@@ -315,30 +295,23 @@ impl<S: Session> Core<S> {
         let stopwatch = self.clock.stopwatch();
         let policy = self.policy_at_limit(hash, user, &config);
         let may_force = may_force && (policy != AtLimit::Reject || cfg!(fault = "forced_under_reject"));
-        let is_critical = || Watch::is_still_critical(self.load_of(hash, user, &config), &config);
+        let load = || self.load_of(hash, user, &config);
+        let is_critical = |load| Watch::is_still_critical(load, &config);
+        let is_forcible = |load: Load| may_force && load.may_be_forced() && is_critical(load);
         let rules = Rules::emergency(&config);
         let mut report = SweepReport::new(Operation::Emergency);
         let (visited, has_dead) = self.has_dead(hash, user, &rules, now);
-        let is_forcible = || self.load_of(hash, user, &config).may_be_forced();
-        let is_called_for = has_dead || (may_force && is_forcible() && is_critical());
-        if !is_called_for {
+        if !has_dead && !is_forcible(load()) {
             // A look that finds nothing is no clean: the user is told of by its level.
             report.visited = visited;
             return report;
         }
         self.log.emergency_begins(Some(user));
         let attempts = config.emergency_attempts;
-        let job = |with_running, share: u32| Job {
-            operation: Operation::Emergency,
-            what: What::Dead(rules),
-            with_running,
-            now,
-            stopwatch: &stopwatch,
-            budget: budget / attempts * share,
-            most: usize::MAX,
-        };
+        let job =
+            |share: u32| Job::dead(Operation::Emergency, rules, now, &stopwatch, budget / attempts * share);
         for attempt in 1..=attempts {
-            let (part, _) = self.sweep_user(hash, user, &job(false, attempt));
+            let (part, _) = self.sweep_user(hash, user, &job(attempt));
             let is_done = part.is_done();
             self.log.emergency_attempted(Some(user), attempt, &part, stopwatch.elapsed());
             report.is_complete = part.is_complete;
@@ -350,17 +323,19 @@ impl<S: Session> Core<S> {
                 self.log.emergency_failed(Some(user), attempts, stopwatch.elapsed());
             }
         }
-        let load = self.load_of(hash, user, &config);
-        if may_force && load.may_be_forced() && is_critical() {
-            let wanted = |_| load.above(config.level_critical).min(config.emergency_forced as usize);
+        let left = load();
+        if is_forcible(left) {
+            let wanted = |_| left.above(config.level_critical).min(config.emergency_forced as usize);
             let mut forced = self.force_out(Scope::User(user), policy, EndReason::Limit, wanted);
             forced.visited = 0; // it has looked at them before
             report.add(forced, report.attempts);
         }
         // The last resort: nothing else could go.
-        if report.cleaned == 0 && report.spared > 0 && is_critical() {
-            let most = self.load_of(hash, user, &config).above(config.level_critical);
-            let (last_resort, _) = self.sweep_user(hash, user, &Job { most, ..job(true, attempts) });
+        let left = load();
+        if report.cleaned == 0 && report.spared > 0 && is_critical(left) {
+            let most = left.above(config.level_critical);
+            let (last_resort, _) =
+                self.sweep_user(hash, user, &Job { with_running: true, most, ..job(attempts) });
             report.add_second_look(last_resort);
         }
         report.took = stopwatch.elapsed();
