@@ -1,11 +1,10 @@
-//! What a manager costs: from the pool, from a queue of boxes, and from the allocator, in one run.
+//! What a manager costs: from the slab alone, and from the whole pool with ids, quota and registry.
 //!
-//! `cargo bench --bench manager`. The *manager* of all rows is the same one: 3 ids, two 4 KiB buffers
-//! and a queue of 64, some 10 KB in 8 allocations; what differs is where it comes from. Read the
-//! ratios, not the figures: rows of one group ran in one process, one after the other.
+//! `cargo bench --bench manager`. What others take for the same work is measured beside it, in one run, by
+//! the package in `benches/peers`:
+//! `cargo bench --manifest-path benches/peers/Cargo.toml --bench table`.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use crossbeam_queue::ArrayQueue;
 use std::collections::VecDeque;
 use std::hint::black_box;
 use ws_manager_pool::slab::{Fate, Options, Resident, Slab, Vacated};
@@ -88,35 +87,12 @@ fn life(c: &mut Criterion) {
     });
 
     let slab = Slab::new(Records, Options::with_capacity(CAPACITY));
-    group.bench_function("slab: claim, open, close", |b| {
+    group.bench_function("slab: start, open, close", |b| {
         b.iter(|| {
-            let key = slab.claim().expect("the slab is not full");
-            let mut starting = slab.begin(key).expect("the reservation is ours");
+            let mut starting = slab.start().expect("the slab is not full");
             starting.value(|_, record, _| record.begin());
             let owner = starting.publish();
             drop(slab.close(black_box(owner).key()));
-        });
-    });
-
-    let queue = ArrayQueue::new(CAPACITY);
-    for _ in 0..64 {
-        drop(queue.push(Box::<Record>::default()));
-    }
-    group.bench_function("crossbeam ArrayQueue<Box>", |b| {
-        b.iter(|| {
-            let mut record = queue.pop().expect("one is there");
-            record.begin();
-            let mut record = black_box(record);
-            record.clear();
-            drop(queue.push(record));
-        });
-    });
-
-    group.bench_function("fresh Box, system allocator", |b| {
-        b.iter(|| {
-            let mut record = Box::<Record>::default();
-            record.begin();
-            black_box(record);
         });
     });
     group.finish();
@@ -127,8 +103,7 @@ fn acquire_and_release(c: &mut Criterion) {
     const BATCH: usize = 1_000;
     let slab = Slab::new(Records, Options::with_capacity(CAPACITY));
     let open = || {
-        let key = slab.claim().expect("the slab is not full");
-        let mut starting = slab.begin(key).expect("the reservation is ours");
+        let mut starting = slab.start().expect("the slab is not full");
         starting.value(|_, record, _| record.begin());
         starting.publish().key()
     };
@@ -148,38 +123,6 @@ fn acquire_and_release(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    let queue = ArrayQueue::new(CAPACITY);
-    for _ in 0..BATCH {
-        drop(queue.push(Box::<Record>::default()));
-    }
-    group.bench_function("crossbeam ArrayQueue<Box>", |b| {
-        b.iter_batched(
-            || Vec::with_capacity(BATCH),
-            |mut records| {
-                for _ in 0..BATCH {
-                    let mut record = queue.pop().expect("one is there");
-                    record.begin();
-                    records.push(record);
-                }
-                Return(&queue, records)
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    group.bench_function("fresh Box, system allocator", |b| {
-        b.iter_batched(
-            || Vec::with_capacity(BATCH),
-            |mut records| {
-                for _ in 0..BATCH {
-                    let mut record = Box::<Record>::default();
-                    record.begin();
-                    records.push(record);
-                }
-                records
-            },
-            BatchSize::PerIteration,
-        );
-    });
     group.finish();
 
     let mut group = c.benchmark_group("release x1000");
@@ -187,35 +130,6 @@ fn acquire_and_release(c: &mut Criterion) {
         b.iter_batched(
             || std::iter::repeat_with(open).take(BATCH).collect::<Vec<_>>(),
             |keys| keys.iter().for_each(|&key| drop(slab.close(key))),
-            BatchSize::PerIteration,
-        );
-    });
-    group.bench_function("crossbeam ArrayQueue<Box>", |b| {
-        let take = || {
-            let mut record = queue.pop().expect("one is there");
-            record.begin();
-            record
-        };
-        b.iter_batched(
-            || std::iter::repeat_with(take).take(BATCH).collect::<Vec<_>>(),
-            |records| {
-                for mut record in records {
-                    record.clear();
-                    drop(queue.push(record));
-                }
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    group.bench_function("fresh Box, system allocator", |b| {
-        let make = || {
-            let mut record = Box::<Record>::default();
-            record.begin();
-            record
-        };
-        b.iter_batched(
-            || std::iter::repeat_with(make).take(BATCH).collect::<Vec<_>>(),
-            drop,
             BatchSize::PerIteration,
         );
     });
@@ -228,20 +142,6 @@ struct Release<'a>(&'a Slab<Records>, Vec<ws_manager_pool::ManagerKey>);
 impl Drop for Release<'_> {
     fn drop(&mut self) {
         self.1.iter().for_each(|&key| drop(self.0.close(key)));
-    }
-}
-
-type Boxed = Box<Record>;
-
-/// Gives the boxes back after the clock has stopped.
-struct Return<'a>(&'a ArrayQueue<Boxed>, Vec<Boxed>);
-
-impl Drop for Return<'_> {
-    fn drop(&mut self) {
-        for mut record in self.1.drain(..) {
-            record.clear();
-            drop(self.0.push(record));
-        }
     }
 }
 

@@ -32,6 +32,9 @@ fn main() {
     per_manager("  the regular one, of maintenance", quiet_round(managers), managers);
     let quiet = median(|| time(|| sweep(&pool, SweepPolicy::Background, 0)));
     per_manager("  by hand, which looks at each", quiet, managers);
+    let (with_expiry, without) = refusals(managers);
+    per_manager("a refusal that looks for forgotten reservations", with_expiry, managers);
+    println!("{:<52} {:>14}", "  the refusal alone", micros(without));
     let listed = median(|| time(|| pool.check()));
     per_manager("check()", listed, managers);
     per_manager("ledger()", median(|| time(|| pool.ledger())), managers);
@@ -105,6 +108,30 @@ fn quiet_round(managers: usize) -> Duration {
     };
     round();
     median(round)
+}
+
+/// In a full pool: what a refusal costs that looks for forgotten reservations, and one that need not, since that
+/// has just been done.
+fn refusals(managers: usize) -> (Duration, Duration) {
+    let (clock, hand) = ws_manager_pool::Clock::manual();
+    let pool: Pool = Pool::builder()
+        .name("bench-refusal")
+        .environment(Environment::Production)
+        .capacity(managers)
+        .clock(clock)
+        .build()
+        .expect("the numbers are in range");
+    let _leases: Vec<_> = (0..managers).map(|number| open(&pool, number / PER_USER)).collect();
+    hand.advance(pool.config().reservation_deadline);
+    let ids = IdGenerator::user_context_ids("late", "bench");
+    let context = UserExecutionContext::from_websocket_request("late", ids).expect("a valid id");
+    let refuse = || time(|| assert!(pool.reserve(&context).is_err()));
+    let with_expiry = || {
+        hand.advance(Duration::from_millis(100));
+        refuse()
+    };
+    with_expiry(); // the alarms of the handshakes are early by now
+    (median(with_expiry), median(refuse))
 }
 
 fn user_id(number: usize) -> UserId {

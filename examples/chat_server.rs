@@ -4,12 +4,15 @@
 //! cargo run --example chat_server --features axum,serde
 //! ```
 //!
-//! Open <http://127.0.0.1:8080/> in two tabs. `/ws?user=…&thread=…` is the socket, `/pool` shows
+//! Open <http://127.0.0.1:8080/> in two tabs. `/ws?user=…&thread=…&after=…` is the socket, `/pool` shows
 //! the pool's figures, `/why?user=…` how a user's last connections ended. Read on in `door.rs` (who comes
-//! in), `room.rs` (what happens to a text), `message.rs` (what goes over the wire), `ends.rs` (why
+//! in), `room.rs` (what happens to a text), `agent.rs` (who answers `{"ask": …}`, step by step, also to a
+//! client that was away meanwhile), `message.rs` (what goes over the wire), `ends.rs` (why
 //! connections ended), `alerts.rs` (who is close to a limit), `reload.rs` (other numbers while it runs),
 //! and `figures.rs` and `kernel.rs` (whether the kernel counts as many connections as the pool).
 
+#[path = "chat_server/agent.rs"]
+mod agent;
 #[path = "chat_server/alerts.rs"]
 mod alerts;
 #[path = "chat_server/door.rs"]
@@ -159,7 +162,13 @@ async fn enter(
 ) -> Response {
     let pool = entrance.pool();
     match upgrade {
-        Ok(upgrade) => upgrade.serve(Room { pool: pool.clone(), sockets, socket }),
+        Ok(upgrade) => match door::after(&request) {
+            Ok(Some(after)) => {
+                upgrade.resume_after(after).serve(Room { pool: pool.clone(), sockets, socket })
+            }
+            Ok(None) => upgrade.serve(Room { pool: pool.clone(), sockets, socket }),
+            Err(refusal) => refusal.into_response(),
+        },
         Err(_) if !request.headers.contains_key(header::UPGRADE) => explain(&request, pool).await,
         Err(refusal) => refusal,
     }
@@ -172,6 +181,9 @@ async fn explain(request: &Parts, pool: &Pool) -> Response {
         Ok(context) => context,
         Err(refusal) => return refusal.into_response(),
     };
+    if let Err(refusal) = door::after(request) {
+        return refusal.into_response();
+    }
     match pool.reserve(&context) {
         Ok(_given_back) => {
             let refusal = Refusal::new(StatusCode::UPGRADE_REQUIRED, "you may come in, by WebSocket");

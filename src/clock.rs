@@ -40,6 +40,53 @@ impl Timestamp {
     }
 }
 
+/// A moment in 32 bits, counted from an earlier one that is kept beside it: exact to the millisecond for 24
+/// days, then to the second, rounded up. 0 stands for "none".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offset(u32);
+
+impl Offset {
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Below this an offset is the number of milliseconds, and one more.
+    const COARSE: u32 = 1 << 31;
+    /// Milliseconds of a step from there on.
+    const STEP: u64 = 1_024;
+
+    /// A moment before `base` counts as `base`.
+    pub(crate) fn new(base: Timestamp, moment: Timestamp) -> Self {
+        let exact = moment.0.saturating_sub(base.0).saturating_add(1);
+        if moment == Timestamp::NEVER {
+            return Self(u32::MAX);
+        }
+        Self(match u32::try_from(exact) {
+            Ok(exact) if exact < Self::COARSE => exact,
+            _ => {
+                let steps = (exact - u64::from(Self::COARSE)).div_ceil(Self::STEP);
+                u32::try_from(steps).map_or(u32::MAX, |steps| steps.saturating_add(Self::COARSE))
+            }
+        })
+    }
+
+    pub(crate) fn moment(self, base: Timestamp) -> Option<Timestamp> {
+        let millis = match self.0 {
+            0 => return None,
+            u32::MAX => return Some(Timestamp::NEVER),
+            exact if exact < Self::COARSE => u64::from(exact) - 1,
+            coarse => u64::from(Self::COARSE) - 1 + u64::from(coarse - Self::COARSE) * Self::STEP,
+        };
+        Some(Timestamp(base.0.saturating_add(millis)))
+    }
+
+    pub(crate) const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
 /// Where the pool's time comes from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -142,6 +189,25 @@ mod tests {
         assert_eq!(clock.now(), start);
         hand.advance(Duration::from_secs(3));
         assert_eq!(clock.now().since(start), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn an_offset_is_exact_for_24_days_and_then_never_too_early() {
+        const DAY: u64 = 24 * 3_600 * 1_000;
+        let base = Timestamp::from_millis(77 * DAY + 5);
+        let of =
+            |millis: u64| Offset::new(base, Timestamp(base.0 + millis)).moment(base).unwrap().since(base);
+        for millis in [0, 1, 999, 24 * DAY, (1 << 31) - 2] {
+            assert_eq!(of(millis), Duration::from_millis(millis));
+        }
+        for millis in [(1 << 31) - 1, 1 << 31, (1 << 31) + 1, 25 * DAY, 20_000 * DAY] {
+            let late = of(millis).saturating_sub(Duration::from_millis(millis));
+            assert!(of(millis) >= Duration::from_millis(millis) && late < Duration::from_millis(1_024));
+        }
+        assert_eq!(Offset::new(base, Timestamp::NEVER).moment(base), Some(Timestamp::NEVER));
+        assert_eq!(Offset::new(base, Timestamp(u64::MAX - 1)).moment(base), Some(Timestamp::NEVER));
+        assert_eq!(Offset::new(base, Timestamp::ZERO).moment(base), Some(base), "before its base");
+        assert_eq!(Offset::NONE.moment(base), None);
     }
 
     #[test]

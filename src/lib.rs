@@ -47,6 +47,11 @@
 //! | `serve` | `serve(socket, lease, app)` over any `Stream + Sink`, on Tokio |
 //! | `axum` | an extractor that checks the origin, identifies, reserves and upgrades |
 //! | `tungstenite` | `serve` over a `tokio_tungstenite::WebSocketStream` |
+//! | `tokio-websockets` | `serve` over a `tokio_websockets::WebSocketStream` |
+//! | `fastwebsockets` | `serve` over a `fastwebsockets::WebSocket` |
+//! | `actix` | `serve` over the session and the stream of `actix-ws` |
+//! | `engine` | the crate's own WebSocket engine, as state machines over borrowed bytes |
+//! | `governor` | limits of handshakes by address and by user |
 //! | `testing` | a plain double of the pool for an application's tests |
 //!
 //! # What may block
@@ -55,9 +60,26 @@
 //! each hold the lock of one shard of users for a moment; a send holds the lock of one queue. No lock
 //! is held across an await, I/O, a callback or an allocation of unbounded size.
 
+#[cfg(any(target_family = "wasm", target_os = "none"))]
+compile_error!(
+    "ws-manager-pool needs std, threads and sockets, which this target does not have. On such a target a \
+     program has one connection at a time: a plain struct does what a pool would."
+);
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!(
+    "ws-manager-pool needs 64-bit atomics, which this target does not have: a slot's state, generation and pins \
+     are one word."
+);
+
+#[macro_use]
+mod fault;
+
 pub mod clock;
 pub mod config;
 pub mod control;
+#[cfg(feature = "engine")]
+#[cfg_attr(docsrs, doc(cfg(feature = "engine")))]
+pub mod engine;
 pub mod error;
 pub mod id;
 pub mod manager;
@@ -82,15 +104,19 @@ pub use control::{AlertLevel, Strategy};
 pub use error::{BuildError, Late, OpenError, ReserveError, TransitionError};
 pub use id::{IdError, IdGenerator, IsolationKey, ThreadId, UserContextIds, UserExecutionContext, UserId};
 pub use manager::{
-    InvalidTransition, ManagerState, Message, OutboundLimits, OverflowPolicy, PooledWebSocketManager,
-    SendOutcome, Session,
+    InboundFigures, InvalidTransition, ManagerState, Message, OutboundLimits, OverflowPolicy,
+    PooledWebSocketManager, SendOutcome, Session,
 };
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+pub use pool::EventDataError;
 pub use pool::{
-    Alert, CleanupMetrics, ConfigVersion, DurationBucket, End, Lease, Ledger, Maintained, MaintenanceStatus,
-    ManagerLease, ManagerPool, ManagerReservation, ManagerSnapshot, NoEarlierConfig, Observer, Operation,
-    Pool, PoolBuilder, PoolSnapshot, QuotaDomain, Refusals, Reservation, ReserveWait, RunGuard, Scope,
-    SendReport, StrategyCount, Suspect, Suspicion, SweepPolicy, SweepReport, Tally, TenantFigures,
-    UnknownTenant, UserCheck, Verdict,
+    AgentEvent, Alert, CleanupMetrics, ConfigVersion, DeliveryFigures, DurationBucket, End, EventData,
+    EventId, EventIdError, Lease, Ledger, Maintained, MaintenanceStatus, ManagerLease, ManagerPool,
+    ManagerReservation, ManagerRun, ManagerSnapshot, ManyReport, NoEarlierConfig, Observer, Operation, Pool,
+    PoolBuilder, PoolSnapshot, Pressure, QuotaDomain, Refusals, Reservation, ReserveWait, Run, RunGuard,
+    Scope, SendReport, StrategyCount, Suspect, Suspicion, SweepPolicy, SweepReport, Tally, TenantFigures,
+    ThreadFigures, UnknownTenant, UserCheck, Verdict,
 };
 pub use reason::{EndReason, Revoked};
 #[cfg(feature = "serve")]

@@ -74,6 +74,8 @@ end_reasons! {
     Disconnected = 17, 1011, "disconnected", "connection lost";
     /// A sweep found that the manager had been errored for too long.
     Errored = 18, 1011, "errored", "internal error";
+    /// The peer began a message and did not finish it in time, or while memory for such was short.
+    Unfinished = 19, 1013, "unfinished", "message not finished in time";
 }
 
 impl EndReason {

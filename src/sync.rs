@@ -1,19 +1,26 @@
 //! The only door to atomics, locks and cells: `std` and `parking_lot` in a build, `loom` under
-//! `--cfg pool_loom` so that the models in `tests/loom` explore the very code that ships.
+//! `--cfg pool_loom` so that the models in `tests/loom` explore the very code that ships, and `shuttle`
+//! where `--cfg pool_shuttle` is added to that, for `models/tests/shuttle.rs`.
 
 #[cfg(not(pool_loom))]
 mod door {
+    pub(crate) use super::cell::UnsafeCell;
     pub(crate) use arc_swap::ArcSwap;
-    pub(crate) use atomic_waker::AtomicWaker;
+    pub(crate) use crossbeam_utils::atomic::AtomicCell;
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
 
     /// Waits a little for another thread to go on.
     pub(crate) fn snooze(backoff: &crossbeam_utils::Backoff) {
         backoff.snooze();
     }
+}
 
+#[cfg(any(not(pool_loom), pool_shuttle))]
+mod cell {
     /// `std::cell::UnsafeCell` in the shape of loom's, so that each access is bracketed.
     #[derive(Debug, Default)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -37,24 +44,31 @@ mod door {
 
 #[cfg(pool_loom)]
 mod door {
+    #[cfg(pool_shuttle)]
+    pub(crate) use super::cell::UnsafeCell;
+    #[cfg(not(pool_shuttle))]
+    use loom as model;
+    #[cfg(not(pool_shuttle))]
     pub(crate) use loom::cell::UnsafeCell;
-    pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
-
-    pub(crate) use loom::sync::MutexGuard;
+    pub(crate) use model::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+    pub(crate) use model::sync::{Arc, MutexGuard};
+    #[cfg(pool_shuttle)]
+    use shuttle as model;
 
     /// Lets another thread of the model go on.
     pub(crate) fn snooze(_: &crossbeam_utils::Backoff) {
-        loom::thread::yield_now();
+        model::thread::yield_now();
     }
 
-    /// `loom::sync::Mutex` with `parking_lot`'s signatures.
+    /// A model's `Mutex` with `parking_lot`'s signatures.
     #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+    pub(crate) struct Mutex<T>(model::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {
-            Self(loom::sync::Mutex::new(value))
+            Self(model::sync::Mutex::new(value))
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
@@ -66,10 +80,28 @@ mod door {
         }
     }
 
+    /// Stand-in for `crossbeam`'s cell, whose sequence lock loom does not see.
+    #[derive(Debug)]
+    pub(crate) struct AtomicCell<T>(model::sync::Mutex<T>);
+
+    impl<T: Copy> AtomicCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(model::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn load(&self) -> T {
+            *self.0.lock().expect("a model does not panic under a lock")
+        }
+
+        pub(crate) fn store(&self, value: T) {
+            *self.0.lock().expect("a model does not panic under a lock") = value;
+        }
+    }
+
     /// Stand-in: `arc-swap` has no build for loom. A lock is enough for a model in which nothing
     /// depends on how the swap is ordered against anything else.
     #[derive(Debug)]
-    pub(crate) struct ArcSwap<T>(loom::sync::Mutex<std::sync::Arc<T>>);
+    pub(crate) struct ArcSwap<T>(model::sync::Mutex<std::sync::Arc<T>>);
 
     /// `arc_swap::Guard` in its signatures.
     pub(crate) struct Loaded<T>(std::sync::Arc<T>);
@@ -84,7 +116,7 @@ mod door {
 
     impl<T> ArcSwap<T> {
         pub(crate) fn from_pointee(value: T) -> Self {
-            Self(loom::sync::Mutex::new(std::sync::Arc::new(value)))
+            Self(model::sync::Mutex::new(std::sync::Arc::new(value)))
         }
 
         pub(crate) fn load(&self) -> Loaded<T> {
@@ -99,26 +131,12 @@ mod door {
             *self.0.lock().expect("a model does not panic under a lock") = value;
         }
     }
-
-    /// `loom::future::AtomicWaker` with `atomic_waker`'s signatures.
-    #[derive(Debug, Default)]
-    pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
-
-    impl AtomicWaker {
-        pub(crate) fn register(&self, waker: &std::task::Waker) {
-            self.0.register_by_ref(waker);
-        }
-
-        pub(crate) fn take(&self) -> Option<std::task::Waker> {
-            self.0.take_waker()
-        }
-    }
 }
 
 pub(crate) use door::*;
 
 /// For statics, which outlive a model and so are not part of it.
-pub(crate) use std::sync::atomic::AtomicU64 as StaticAtomicU64;
+pub(crate) use std::sync::atomic::AtomicU32 as StaticAtomicU32;
 
 /// Epochs keep a value page alive while a walk reads it.
 #[cfg(not(pool_loom))]
@@ -141,9 +159,24 @@ pub(crate) mod epoch {
     }
 }
 
+/// The real epochs in a model: `crossbeam` has a build for loom. Only one small model can afford it.
+#[cfg(all(pool_loom, crossbeam_loom))]
+pub(crate) mod epoch {
+    use crossbeam_epoch::{Collector, Guard};
+
+    loom::lazy_static! {
+        /// Each iteration's own.
+        static ref COLLECTOR: Collector = Collector::new();
+    }
+
+    pub(crate) fn pin() -> Guard {
+        COLLECTOR.register().pin()
+    }
+}
+
 /// Stand-in: a retired page is never freed inside a model. What the models check is who may take a
 /// page out, not when its memory goes.
-#[cfg(pool_loom)]
+#[cfg(all(pool_loom, not(crossbeam_loom)))]
 pub(crate) mod epoch {
     #[derive(Debug)]
     pub(crate) struct Guard;

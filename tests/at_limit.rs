@@ -107,7 +107,7 @@ fn each_place_is_claimed_once() {
     let claims: Vec<_> = (0..3).map(|_| pool.reserve(&context("ada", None)).unwrap()).collect();
     assert!(pool.reserve(&context("ada", None)).is_err(), "all three are promised");
     let new: Vec<_> = claims.into_iter().map(|claim| claim.open().unwrap()).collect();
-    assert_eq!(live(&leases), []);
+    assert!(live(&leases).is_empty());
     assert_eq!(new.len(), 3);
     assert_counts(&pool, 3, 0, 0);
 }

@@ -2,6 +2,8 @@
 
 #![cfg(unix)]
 
+#[path = "chat_server/agent.rs"]
+mod agent;
 #[path = "chat_server/ends.rs"]
 mod ends;
 #[cfg(target_os = "linux")]

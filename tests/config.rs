@@ -27,6 +27,8 @@ const NO_SLOTS: &[&str] = &["0", "2147483649", "-1", "1.0", "\"5\"", "[5]", "999
 const BYTES: &[&str] = &["1", "9223372036854775807"];
 const NO_BYTES: &[&str] = &["-1", "9223372036854775808", "\"1KiB\"", "1e3"];
 
+const NO_BYTES_OR_NONE: &[&str] = &["0", "-1", "9223372036854775808", "\"1KiB\"", "1e3"];
+
 const EXAMPLES: &[Example] = &[
     ("environment", &["\"ci\"", "\"staging\"", "\"development\""], &["\"CI\"", "\"\"", "1", "\"live\""]),
     ("capacity", SLOTS, NO_SLOTS),
@@ -36,13 +38,27 @@ const EXAMPLES: &[Example] = &[
     ("outbound_messages", &["0", "65", "2147483648"], &["-1", "2147483649", "\"64\""]),
     ("outbound_bytes", &["0", "1", "9223372036854775807"], NO_BYTES),
     ("outbound_message_bytes", BYTES, NO_BYTES),
-    ("outbound_overflow", &["\"drop_newest\""], &["\"drop\"", "0"]),
-    ("outbound_pool_bytes", BYTES, &["0", "-1", "9223372036854775808", "\"1KiB\"", "1e3"]),
+    ("outbound_overflow", &["\"drop_oldest\"", "\"disconnect\""], &["\"drop\"", "\"Disconnect\"", "0"]),
+    ("outbound_high_water", &["1", "0.26"], &["0", "1.1", "nan", "0.25"]),
+    ("outbound_low_water", &["0", "0.74"], &["-0.1", "0.75", "1", "nan"]),
+    ("outbound_pool_bytes", BYTES, NO_BYTES_OR_NONE),
+    ("inbound_message_bytes", BYTES, NO_BYTES_OR_NONE),
+    ("inbound_frame_bytes", BYTES, NO_BYTES_OR_NONE),
+    ("inbound_pool_bytes", BYTES, NO_BYTES_OR_NONE),
+    ("replay_events", &["1", "2147483648"], &["-1", "2147483649", "\"64\"", "\"off\""]),
+    ("replay_bytes", BYTES, NO_BYTES_OR_NONE),
+    ("replay_age", TIMES, NO_TIMES),
+    ("replay_pool_bytes", BYTES, NO_BYTES_OR_NONE),
+    ("max_unauthenticated", SLOTS, NO_SLOTS),
     ("reservation_deadline", TIMES, NO_TIMES),
     ("heartbeat_interval", TIMES, NO_TIMES),
     ("heartbeat_timeout", TIMES, NO_TIMES),
+    ("message_timeout", TIMES, NO_TIMES),
     ("close_timeout", TIMES, NO_TIMES),
     ("drain_timeout", TIMES, NO_TIMES),
+    ("drain_rate", SLOTS, NO_SLOTS),
+    ("max_lifetime", &["\"1ms\"", "\"12h\""], &["\"Off\"", "false", "300", "\"0s\""]),
+    ("deadline_jitter", &["0", "0.99"], &["-0.1", "1", "nan"]),
     ("proactive_threshold", &["1", "0.01", "1e-3"], &["0", "-0.5", "1.01", "nan", "inf", "\"0.5\""]),
     ("idle_background", &["\"off\"", "\"5min\"", "\"30days\""], &["\"Off\"", "false", "300", "\"0s\""]),
     ("idle_proactive", &["\"1ms\"", "\"10min\""], NO_TIMES),
@@ -137,9 +153,8 @@ fn each_field_is_set_by_a_file_and_by_a_variable() {
             if CHOICES.contains(field) {
                 assert_eq!(serialized(by_file.config())[*field], bare(value), "as serde writes it");
             }
-            // The whole preset changes with its environment, and the policy has one value only.
-            let alone =
-                if ["environment", "outbound_overflow"].contains(field) { vec![] } else { vec![*field] };
+            // The whole preset changes with its environment.
+            let alone = if *field == "environment" { vec![] } else { vec![*field] };
             assert_eq!(changed(by_file.config()), alone, "{field} = {value}");
         }
     }

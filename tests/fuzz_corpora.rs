@@ -5,8 +5,21 @@ use std::path::Path;
 #[cfg(feature = "config")]
 #[path = "../fuzz/scenarios/config.rs"]
 mod config;
+#[cfg(all(feature = "axum", feature = "serde"))]
+#[allow(dead_code)] // the server uses the rest
+#[path = "../fuzz/scenarios/endpoints.rs"]
+mod endpoints;
+#[cfg(feature = "engine")]
+#[path = "../fuzz/scenarios/engine.rs"]
+mod engine;
+#[cfg(feature = "engine")]
+#[path = "../fuzz/scenarios/handshake.rs"]
+mod handshake;
 #[path = "../fuzz/scenarios/ids.rs"]
 mod ids;
+#[allow(dead_code)] // only what a script does is used
+#[path = "../fuzz/scenarios/pool.rs"]
+mod pool;
 #[path = "../fuzz/scenarios/slab.rs"]
 mod slab;
 
@@ -27,6 +40,18 @@ fn the_corpus_of_configurations_passes() {
     replay("config", config::run);
 }
 
+#[cfg(feature = "engine")]
+#[test]
+fn the_corpus_of_frames_passes() {
+    replay("engine", engine::run);
+}
+
+#[cfg(feature = "engine")]
+#[test]
+fn the_corpus_of_handshakes_passes() {
+    replay("handshake", handshake::run);
+}
+
 #[test]
 fn the_corpus_of_ids_passes() {
     replay("ids", ids::run);
@@ -35,4 +60,15 @@ fn the_corpus_of_ids_passes() {
 #[test]
 fn the_corpus_of_slab_scripts_passes() {
     replay("slab", slab::run);
+}
+
+#[test]
+fn the_corpus_of_pool_scripts_passes() {
+    replay("pool", pool::run);
+}
+
+#[cfg(all(feature = "axum", feature = "serde"))]
+#[test]
+fn the_corpus_of_addresses_and_texts_passes() {
+    replay("endpoints", endpoints::run);
 }

@@ -130,8 +130,8 @@ fn user_ids_are_never_folded_trimmed_or_normalised() {
 #[test]
 fn user_ids_compare_by_content_wherever_they_are_stored() {
     let hasher = RandomState::new();
-    // Inline up to 48 bytes, shared from 49.
-    for length in [1, 47, 48, 49, 50, 127, 128] {
+    // Inline up to 40 bytes, shared from 41.
+    for length in [1, 39, 40, 41, 42, 127, 128] {
         let text = "u".repeat(length);
         let (one, other) = (UserId::new(&text).expect("valid"), UserId::new(&text).expect("valid"));
         assert_eq!(one, other);
@@ -450,10 +450,10 @@ fn an_error_is_small_copyable_and_says_what_to_send() {
 
 #[test]
 fn ids_are_compact() {
-    assert!(size_of::<UserId>() <= 56);
-    assert!(size_of::<ThreadId>() <= 56);
+    assert!(size_of::<UserId>() <= 48);
+    assert!(size_of::<ThreadId>() <= 48);
     assert_eq!((size_of::<RunId>(), size_of::<RequestId>()), (16, 16));
-    assert!(size_of::<UserExecutionContext>() <= 144);
+    assert!(size_of::<UserExecutionContext>() <= 128);
 }
 
 #[cfg(feature = "serde")]

@@ -12,8 +12,8 @@ use syn::{Item, UseTree};
 /// refusals they carry; `reason` is what all of them may say to a peer; and `control`, which only
 /// decides, stands below `pool`, which asks it and acts.
 const ROOMS: &[&str] = &[
-    "sync", "clock", "id", "reason", "slab", "manager", "config", "error", "control", "pool", "engine",
-    "serve", "observe", "cluster", "testing",
+    "fault", "sync", "clock", "id", "reason", "slab", "manager", "config", "error", "control", "pool",
+    "engine", "serve", "observe", "cluster", "testing",
 ];
 
 /// Rooms that keep to fewer than stand below them.
@@ -21,7 +21,7 @@ const KEEPS_TO: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("reason", &[]),
     ("slab", &["sync"]),
-    ("manager", &["sync", "clock", "id"]),
+    ("manager", &["sync", "clock", "id", "slab"]),
     ("control", &["clock", "id", "reason", "manager", "config"]),
     ("engine", &["reason"]),
 ];
@@ -109,6 +109,7 @@ const DOORS: &[Door] = &[
     ("std::sync::Condvar", &["sync.rs"], "nothing in the crate may block for long"),
     ("parking_lot", &["sync.rs"], "locks are loom's in a model"),
     ("loom", &["sync.rs"], "the one place that knows of models"),
+    ("shuttle", &["sync.rs"], "the one place that knows of models"),
     ("atomic_waker", &["sync.rs"], "the waker is loom's in a model"),
     ("crossbeam_epoch", &["sync.rs"], "epochs are a stand-in in a model"),
     ("std::cell::UnsafeCell", &["sync.rs"], "cells are loom's in a model"),

@@ -152,7 +152,8 @@ fn assert_stale(pool: &Pool<Draft>, lease: &mut Lease<Draft>, reasons: &[EndReas
 fn assert_key_is_stale<S: Session>(pool: &Pool<S>, key: ManagerKey) {
     assert_eq!(pool.send(key, Message::from("lost")), SendOutcome::Stale);
     let report = pool.send_many(&[key, key], Message::from("lost"));
-    assert_eq!((report.stale, report.addressed()), (2, 2));
+    assert_eq!((report.sum.stale, report.sum.addressed()), (2, 2));
+    assert_eq!(report.stale_keys, [key, key]);
     assert_eq!(pool.inspect(key, |_| ()), None);
     assert_eq!(pool.evict(key, EndReason::Operator), Err(Late));
     assert_eq!(pool.evict_if(key, EndReason::Operator, |_| true), Err(Late));

@@ -119,7 +119,7 @@ fn a_life_in_the_steady_state_allocates_nothing() {
             while let Ok(key) = keys_to_send_to.recv() {
                 for _ in 0..MESSAGES / 4 {
                     assert!(sender.send(key, Message::text_static("hello")).is_queued());
-                    assert!(sender.send_many(&[key], Message::binary(shared.clone())).is_complete());
+                    assert!(sender.send_many(&[key], Message::binary(shared.clone())).sum.is_complete());
                     assert!(sender.send_to_user(&ada, Message::binary(shared.clone())).is_complete());
                     assert!(sender.broadcast(Message::text_static("to all")).is_complete());
                 }

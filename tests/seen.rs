@@ -182,6 +182,7 @@ fn what_cannot_change_is_refused_by_name_and_leaves_everything_as_it_was() {
     assert_eq!(fixed.field(), "capacity");
     assert!(fixed.to_string().contains("build a new pool"), "{fixed}");
     assert_eq!(change(|config| config.outbound_pool_bytes += 1).field(), "outbound_pool_bytes");
+    assert_eq!(change(|config| config.inbound_pool_bytes += 1).field(), "inbound_pool_bytes");
     assert_eq!(change(|config| config.level_info = 0.7).field(), "level_warning");
     assert_eq!(change(|config| config.idle_proactive = seconds(601)).field(), "idle_proactive");
     assert_eq!(pool.config_versions().len(), 1);

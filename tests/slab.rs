@@ -309,6 +309,24 @@ fn a_start_that_is_given_up_or_panics_stays_reserved() {
 }
 
 #[test]
+fn a_life_that_is_started_at_once_and_given_up_is_cleaned() {
+    let slab = slab(1);
+    let mut starting = slab.start().unwrap();
+    let key = starting.key();
+    assert_eq!(slab.occupied(), 1);
+    starting.value(|_, shared, _| *shared = 7);
+    drop(starting);
+    assert_stale(&slab, key);
+    assert_eq!(slab.occupied(), 0);
+    let mut again = slab.start().unwrap();
+    again.value(|_, shared, _| assert_eq!(*shared, 0));
+    let key = again.reserve();
+    assert!(slab.start().is_err() && slab.claim().is_err(), "it is reserved");
+    reopen(&slab, key, 8);
+    assert_eq!(read(&slab, key), Ok(8));
+}
+
+#[test]
 fn a_panic_inside_a_pin_unpins() {
     let slab = slab(1);
     let key = open(&slab, 1).key();
@@ -426,6 +444,24 @@ fn a_shrink_gives_pages_back_and_the_slab_grows_again() {
     assert!(low.iter().all(|&key| slab.is_live(key)));
     (0..900).for_each(|_| assert!(slab.is_live(open(&slab, 1).key())));
     assert_eq!((slab.claim(), slab.census().void), (Err(Full), before.void));
+}
+
+#[test]
+fn pages_empty_as_those_that_are_left_after_a_peak_turn_over() {
+    let slab = slab(50_000);
+    let keys = fill(&slab);
+    // One in a hundred stays, wherever it is.
+    let (mut left, gone): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.index() % 100 == 37);
+    gone.into_iter().for_each(|key| close(&slab, key));
+    slab.shrink(0);
+    let paged = || slab.census().free + slab.census().occupied();
+    assert!(paged() > 10 * left.len(), "they are far apart: {}", paged());
+    for key in &mut left {
+        close(&slab, *key);
+        *key = open(&slab, 1).key();
+    }
+    slab.shrink(0);
+    assert!(paged() <= 2 * left.len(), "{} slots for {}", paged(), left.len());
 }
 
 #[test]

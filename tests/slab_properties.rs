@@ -27,6 +27,7 @@ impl Resident for Numbers {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Claim,
+    Start(Way),
     Open(usize),
     GiveUp(usize),
     Abort(usize),
@@ -38,9 +39,20 @@ enum Op {
     Walk { batch: usize },
 }
 
+/// How a life that was started at once goes on.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Open,
+    Reserve,
+    GiveUp,
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => Just(Op::Claim),
+        5 => Just(Op::Claim),
+        2 => Just(Op::Start(Way::Open)),
+        1 => Just(Op::Start(Way::Reserve)),
+        1 => Just(Op::Start(Way::GiveUp)),
         6 => any::<usize>().prop_map(Op::Open),
         1 => any::<usize>().prop_map(Op::GiveUp),
         2 => any::<usize>().prop_map(Op::Abort),
@@ -94,8 +106,9 @@ impl Model {
     fn apply(&mut self, op: Op) {
         match op {
             Op::Claim => self.claim(),
-            Op::Open(choice) => self.start(choice, true),
-            Op::GiveUp(choice) => self.start(choice, false),
+            Op::Start(way) => self.start(way),
+            Op::Open(choice) => self.begin(choice, true),
+            Op::GiveUp(choice) => self.begin(choice, false),
             Op::Abort(choice) => self.abort(choice),
             Op::PinOwned(choice) => self.pin_owned(choice),
             Op::Close(choice) => self.close(choice, false),
@@ -109,20 +122,49 @@ impl Model {
     fn claim(&mut self) {
         match self.slab.claim() {
             Ok(key) => {
-                assert!(self.occupied() < self.capacity);
-                assert!(self.keys.iter().all(|&(other, _)| other != key), "{key} came twice");
-                assert!(
-                    self.keys
-                        .iter()
-                        .all(|(other, life)| { other.index() != key.index() || matches!(life, Life::Over) })
-                );
+                self.check_new(key);
                 self.keys.push((key, Life::Reserved));
             }
             Err(Full) => assert_eq!(self.occupied(), self.capacity),
         }
     }
 
-    fn start(&mut self, choice: usize, is_to_open: bool) {
+    fn start(&mut self, way: Way) {
+        let Ok(mut starting) = self.slab.start() else {
+            assert_eq!(self.occupied(), self.capacity);
+            return;
+        };
+        let key = starting.key();
+        self.check_new(key);
+        starting.value(|(), shared, owned| assert_eq!((*shared, *owned), (0, 0), "the slot was cleaned"));
+        let life = match way {
+            Way::Open => {
+                starting.value(|(), shared, owned| (*shared, *owned) = (key.to_bits(), key.to_bits()));
+                Life::Live(starting.publish())
+            }
+            Way::Reserve => {
+                assert_eq!(starting.reserve(), key);
+                Life::Reserved
+            }
+            Way::GiveUp => {
+                starting.value(|(), shared, _| *shared = key.to_bits()); // cleaned by the drop
+                drop(starting);
+                *self.ended.entry(key.index()).or_default() += 1;
+                Life::Over
+            }
+        };
+        self.keys.push((key, life));
+    }
+
+    fn check_new(&self, key: Key) {
+        assert!(self.occupied() < self.capacity);
+        assert!(self.keys.iter().all(|&(other, _)| other != key), "{key} came twice");
+        let is_over =
+            |(other, life): &(Key, Life)| other.index() != key.index() || matches!(life, Life::Over);
+        assert!(self.keys.iter().all(is_over));
+    }
+
+    fn begin(&mut self, choice: usize, is_to_open: bool) {
         let slab = &self.slab;
         let Some((key, life)) = choose(&mut self.keys, choice) else { return };
         let starting = slab.begin(*key);

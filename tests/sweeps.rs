@@ -172,7 +172,7 @@ fn an_emergency_forces_out_the_oldest_where_the_policy_allows_it_and_five_at_mos
         assert_eq!(report.of(Strategy::Forced).cleaned, ended.len());
         ended
     };
-    assert_eq!(forced(AtLimit::Reject, 20), [], "an active one is never forced out under `Reject`");
+    assert_eq!(forced(AtLimit::Reject, 20), [0; 0], "an active one is never forced out under `Reject`");
     // Until the level is below critical: 15 of 20.
     assert_eq!(forced(AtLimit::EvictOldest, 20), [0, 1, 2, 3, 4]);
     assert_eq!(forced(AtLimit::EvictOldest, 10), [0, 1, 2]);

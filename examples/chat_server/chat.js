@@ -94,8 +94,11 @@ let openedAt = 0;
 let retry = null; // { timer, at } while the next attempt is being waited for
 let awaited = []; // texts of this tab that the server has not sent back yet
 
+/// With the last event of the thread that this tab saw: the server hands it those that it missed.
 function path() {
-  return "/ws?user=" + encodeURIComponent(user) + "&thread=" + encodeURIComponent(thread);
+  const after = sessionStorage.getItem("after " + thread);
+  return "/ws?user=" + encodeURIComponent(user) + "&thread=" + encodeURIComponent(thread)
+    + (after ? "&after=" + encodeURIComponent(after) : "");
 }
 
 function connect() {
@@ -227,8 +230,10 @@ addEventListener("online", () => { if (retry) connect(); });
 let last = ""; // whose message stands last, so that a row of them has one head
 
 function receive(data) {
-  const { from, text, error } = JSON.parse(data);
+  const told = JSON.parse(data);
+  const { from, text, error } = told;
   if (error !== undefined) return addEvent(error, "bad");
+  if (told.type !== undefined) return addStep(told);
   if (from !== user) return addMessage(from, text, "to you", "private");
   const at = awaited.indexOf(text);
   awaited.splice(0, at + 1);
@@ -239,7 +244,9 @@ function send() {
   const text = $("text").value.trim();
   const to = $("to").value;
   if (text === "" || socket?.readyState !== WebSocket.OPEN) return;
-  if (to === "") {
+  if (to === "" && text.startsWith("/ask ")) {
+    socket.send(JSON.stringify({ ask: text.slice(5).trim() }));
+  } else if (to === "") {
     awaited.push(text);
     socket.send(text);
   } else {
@@ -247,6 +254,28 @@ function send() {
     addMessage(user, text, "to " + to, "mine private");
   }
   $("text").value = "";
+}
+
+const STEPS = {
+  agent_started: "asked",
+  agent_thinking: "thinks",
+  tool_executing: "uses a tool",
+  tool_completed: "tool done",
+  agent_completed: "answers",
+};
+
+/// A step of an agent on this thread, or what it says where some are missing.
+function addStep({ type, id, seq, from, to, data, outcome }) {
+  sessionStorage.setItem("after " + thread, id);
+  if (type === "gap") {
+    const which = from === null ? "Some" : from === to ? "One" : `${to - from + 1}`;
+    return addEvent(`${which} of the agent’s steps can’t be shown any more`, "bad");
+  }
+  const words = data === undefined ? "" : typeof data === "string" ? data : JSON.stringify(data);
+  const said = outcome === "aborted" ? "gave up" : STEPS[type] ?? type;
+  const kind = type === "agent_completed" ? "step done" : "step";
+  const row = addEvent("", kind);
+  row.append(element("span", "number", seq), element("b", "", `agent ${said}`), " ", element("bdi", "", words));
 }
 
 function addMessage(from, text, note, kind) {
@@ -314,7 +343,7 @@ async function askPool() {
 }
 
 function showPool(figures) {
-  const { live, users, capacity, refused, ledger, managers, maintenance } = figures;
+  const { live, users, capacity, refused, ledger, managers, maintenance, delivery, agents } = figures;
   $("pool").classList.remove("stale");
   $("live").textContent = live.toLocaleString();
   $("users").textContent = users.toLocaleString();
@@ -323,6 +352,12 @@ function showPool(figures) {
   for (const figure of $("ledger").querySelectorAll("[data-of]")) {
     figure.textContent = ledger[figure.dataset.of].toLocaleString();
   }
+  for (const figure of $("delivery").querySelectorAll("[data-of]")) {
+    figure.textContent = delivery[figure.dataset.of].toLocaleString();
+  }
+  $("outbound").textContent = figures.outbound_bytes.toLocaleString();
+  $("runs").textContent = agents.runs.toLocaleString();
+  $("replay").textContent = agents.replay_bytes.toLocaleString();
   $("refused").textContent = Object.values(refused).reduce((sum, count) => sum + count, 0).toLocaleString();
   $("maintenance").textContent = span(maintenance.last_ms_ago) + " ago";
   $("maintenance").className = maintenance.is_forgotten ? "bad" : "";

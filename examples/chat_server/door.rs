@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use ws_manager_pool::serve::{Identify, Refusal};
-use ws_manager_pool::{IdGenerator, UserExecutionContext};
+use ws_manager_pool::{EventId, EventIdError, IdGenerator, UserExecutionContext};
 
 /// Takes people at their word.
 pub(crate) struct Door;
@@ -27,6 +27,15 @@ impl Identify for Door {
         }
         Ok(UserExecutionContext::from_websocket_request(user, ids)?)
     }
+}
+
+/// The last event of its thread that a client saw before it came back.
+pub(crate) fn after(request: &Parts) -> Result<Option<EventId>, Refusal> {
+    let Some(text) = parameter(request, "after")? else { return Ok(None) };
+    let after = text
+        .parse()
+        .map_err(|error: EventIdError| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok(Some(after))
 }
 
 /// The parameter's text; `None` if the address does not name it.

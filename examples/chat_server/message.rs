@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use ws_manager_pool::Message;
 
-/// What a client sends: `{"to": "user", "text": …}`, and nothing else, is for that user. Any other
-/// text is for the sender's own thread, as it stands.
+/// What a client sends: `{"to": "user", "text": …}`, and nothing else, is for that user,
+/// `{"ask": "question"}` for the thread's agent. Any other text is for the sender's own thread, as it
+/// stands.
 pub(crate) enum Inbound<'a> {
     ToThread(&'a str),
+    Ask { question: Cow<'a, str> },
     ToUser { to: Cow<'a, str>, text: Cow<'a, str> },
 }
 
@@ -22,11 +24,24 @@ impl<'a> Inbound<'a> {
             text: Cow<'a, str>,
         }
 
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Question<'a> {
+            #[serde(borrow)]
+            ask: Cow<'a, str>,
+        }
+
         // serde would read the array ["user", "text"] as a `Direct` as well.
         let is_object = text.trim_start().starts_with('{');
+        if !is_object {
+            return Self::ToThread(text);
+        }
         match serde_json::from_str(text) {
-            Ok(Direct { to, text }) if is_object => Self::ToUser { to, text },
-            _ => Self::ToThread(text),
+            Ok(Direct { to, text }) => Self::ToUser { to, text },
+            Err(_) => match serde_json::from_str(text) {
+                Ok(Question { ask }) => Self::Ask { question: ask },
+                Err(_) => Self::ToThread(text),
+            },
         }
     }
 }

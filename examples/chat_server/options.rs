@@ -28,6 +28,9 @@ Usage: chat_server [OPTIONS]
 Ctrl-C or SIGTERM closes every connection and ends; a second one ends at once.
 ";
 
+/// Events of a thread that a tab may have missed, and is handed when it comes back.
+const REPLAY_EVENTS: usize = 200;
+
 /// What the command line asks for.
 pub(crate) enum Command {
     Help,
@@ -126,12 +129,13 @@ impl Options {
     fn layers(&self) -> Result<Config, ConfigError> {
         #[cfg(feature = "config")]
         if let Some(file) = &self.file {
-            // The chat's own default comes first: the file is stronger.
-            let own = "duplicates = \"allow\"";
+            // The chat's own defaults come first: the file is stronger.
+            let own = format!("duplicates = \"allow\"\nreplay_events = {REPLAY_EVENTS}");
             return ws_manager_pool::ConfigLayers::new().toml("chat_server", own).file(file).load();
         }
         let mut config = Config::preset(Environment::Production);
         config.duplicates = DuplicatePolicy::Allow; // several tabs on one thread
+        config.replay_events = REPLAY_EVENTS;
         Ok(config)
     }
 }

@@ -1,5 +1,6 @@
 //! The chat itself: what happens to a text.
 
+use crate::agent;
 use crate::kernel::{SocketInode, UpgradedSockets};
 use crate::message::{Inbound, Outbound};
 use ws_manager_pool::serve::{Application, Connection, HandlerError, Received};
@@ -45,6 +46,7 @@ impl Room {
                 let message = encode(from, text);
                 check(self.pool.send_to_thread(&context.isolation_key(), message), "this thread")
             }
+            Inbound::Ask { question } => agent::ask(&self.pool, context, &question),
             Inbound::ToUser { to, text } => {
                 let user = UserId::new(&to).map_err(|error| format!("the recipient's {error}"))?;
                 check(self.pool.send_to_user(&user, encode(from, &text)), &to)
@@ -59,11 +61,12 @@ fn encode(from: &str, text: &str) -> Message {
 }
 
 fn check(report: SendReport, to: &str) -> Result<(), String> {
-    if report.queued + report.full == 0 {
+    let without_room = report.full + report.ended;
+    if report.queued + without_room == 0 {
         Err(format!("nobody is connected as {to}"))
-    } else if report.full > 0 {
+    } else if without_room > 0 {
         // The queue of a manager is bounded: too long a text, or a tab that reads too slowly.
-        Err(format!("{} of {} connections of {to} had no room for it", report.full, report.addressed()))
+        Err(format!("{without_room} of {} connections of {to} had no room for it", report.addressed()))
     } else {
         Ok(())
     }

@@ -112,12 +112,31 @@ pub(super) const FIELDS: &[Field] = &[
             it.outbound = it.outbound.with_overflow(overflow);
         }
     ),
+    field!("outbound_high_water", Kind::Share, PART, |it| it.outbound.high_water(), |it, to| it.outbound =
+        it.outbound.with_high_water(to)),
+    field!("outbound_low_water", Kind::Share, MARGIN, |it| it.outbound.low_water(), |it, to| it.outbound =
+        it.outbound.with_low_water(to)),
     field!(outbound_pool_bytes: Count, 1..=BYTES),
+    field!(inbound_message_bytes: Count, 1..=BYTES),
+    field!(inbound_frame_bytes: Count, 1..=BYTES),
+    field!(inbound_pool_bytes: Count, 1..=BYTES),
+    field!(replay_events: Count, 0..=slab::MAX_SLOTS as u64),
+    field!(replay_bytes: Count, 1..=BYTES),
+    field!(replay_age: Span, ANY),
+    field!(replay_pool_bytes: Count, 1..=BYTES),
+    field!(max_unauthenticated: Count, SLOTS),
     field!(reservation_deadline: Span, ANY),
     field!(heartbeat_interval: Span, ANY),
     field!(heartbeat_timeout: Span, ANY),
+    field!(message_timeout: Span, ANY),
     field!(close_timeout: Span, ANY),
     field!(drain_timeout: Span, ANY),
+    field!(drain_rate: Count, SLOTS),
+    Field {
+        name: "max_lifetime",
+        kind: Kind::SpanOrOff(place!(|it| it.max_lifetime, |it, to| it.max_lifetime = to)),
+    },
+    field!(deadline_jitter: Share, MARGIN),
     field!(proactive_threshold: Share, PART),
     Field {
         name: "idle_background",
@@ -243,4 +262,6 @@ names!(AtLimit {
 });
 names!(OverflowPolicy {
     DropNewest = "drop_newest",
+    DropOldest = "drop_oldest",
+    Disconnect = "disconnect",
 });

@@ -17,7 +17,7 @@ use std::{env, fmt};
 /// 4. code: [`crate::PoolBuilder::config`] and then the builder's setters.
 ///
 /// A key is the name of a field of [`Config`]; those of its `outbound` are `outbound_messages`,
-/// `outbound_bytes`, `outbound_message_bytes` and `outbound_overflow`. Times are text with a unit
+/// `outbound_bytes` and so on. Times are text with a unit
 /// (`"20s"`, `"5min"`, `"100ms"`), choices their names in snake case; `idle_background = "off"` switches
 /// idleness off. `docs/pool.toml` shows every field with its production value, meaning and range.
 ///

@@ -95,6 +95,26 @@ pub struct Config {
     pub outbound: OutboundLimits,
     /// All managers' outbound queues together, in bytes. At least 1. Fixed while the pool lives.
     pub outbound_pool_bytes: usize,
+    /// Bytes of the largest message that is read. At least 1.
+    pub inbound_message_bytes: usize,
+    /// Bytes of the largest frame that is read. At least 1.
+    pub inbound_frame_bytes: usize,
+    /// Bytes of the buffers that all connections together may hold for what they have not read to its end;
+    /// where the pool reads the socket. At least 1. Fixed while the pool lives.
+    pub inbound_pool_bytes: usize,
+
+    /// Events of a thread that are kept for a client that reconnects. 0, the default: none.
+    pub replay_events: usize,
+    /// Bytes of a thread's events that are kept. At least 1.
+    pub replay_bytes: usize,
+    /// How long an event is kept, and how long the numbering of a thread goes on without a connection.
+    /// At least 1 ms.
+    pub replay_age: Duration,
+    /// Bytes of events that are kept for all threads together. At least 1. Fixed while the pool lives.
+    pub replay_pool_bytes: usize,
+
+    /// Sockets that may be open at a time without having said whose they are. 1 to 2³¹.
+    pub max_unauthenticated: usize,
 
     /// How long a reservation may last before it is taken back. At least 1 ms.
     pub reservation_deadline: Duration,
@@ -102,10 +122,22 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// A connection is dead this long after a ping that nothing answered. At least 1 ms.
     pub heartbeat_timeout: Duration,
+    /// How long a peer may take to send a message, from its first byte to its last; kept by the crate's own
+    /// engine, where a message that is not complete costs memory of the pool. At least 1 ms.
+    pub message_timeout: Duration,
     /// How long a peer may take to answer a close frame. At least 1 ms.
     pub close_timeout: Duration,
     /// How long a drain waits for connections to close. At least 1 ms.
     pub drain_timeout: Duration,
+    /// Connections that a drain ends in a second; more, where half of `drain_timeout` would not do. At
+    /// least 1.
+    pub drain_rate: usize,
+    /// How long a connection may be open before it is asked to come again (code 4004). At least 1 ms.
+    /// `None`, the default: for ever.
+    pub max_lifetime: Option<Duration>,
+    /// How far `max_lifetime` and idle times are shortened at random for each connection, as a share, so
+    /// that those who came together do not all leave together. 0 up to (not including) 1.
+    pub deadline_jitter: f64,
 
     /// Share of the user's maximum from which on its dead managers are cleaned before each new one.
     /// Above 0, up to 1.
@@ -167,7 +199,14 @@ impl Config {
     /// | managers per user | 20 | 10 | 20 | 5 |
     /// | ping after, dead after | 20 s, 10 s | same | same | 1 s, 1 s |
     /// | reservation, close, drain | 10 s, 5 s, 30 s | same | same | 1 s, 1 s, 5 s |
+    /// | a message takes at most | 60 s | same | same | same |
     /// | outbound | 64 messages, 256 KiB; 256 MiB for the pool | same | same | same |
+    /// | high water, low water | 0.75, 0.25 of that | same | same | same |
+    /// | inbound message, frame | 1 MiB, 1 MiB; 64 MiB for the pool | same | same | same |
+    /// | replay | off; 256 KiB a thread, 5 min, 64 MiB for the pool | same | same | same |
+    /// | unauthenticated sockets | 1,000 | same | same | same |
+    /// | drained in a second | 1,000 | same | same | same |
+    /// | lifetime; jitter | for ever; 0.1 | same | same | same |
     /// | proactive threshold | 0.6 | 0.5 | 0.4 | 0.4 |
     /// | emergency budget | 10 s | 5 s | 2 s | 1 s |
     /// | background interval | 60 s | 30 s | 15 s | 5 s |
@@ -199,11 +238,23 @@ impl Config {
             at_limit: AtLimit::default(),
             outbound: OutboundLimits::default(),
             outbound_pool_bytes: 256 << 20,
+            inbound_message_bytes: 1 << 20,
+            inbound_frame_bytes: 1 << 20,
+            inbound_pool_bytes: 64 << 20,
+            replay_events: 0,
+            replay_bytes: 256 << 10,
+            replay_age: seconds(5 * 60),
+            replay_pool_bytes: 64 << 20,
+            max_unauthenticated: 1_000,
             reservation_deadline: seconds(if is_ci { 1 } else { 10 }),
             heartbeat_interval: seconds(if is_ci { 1 } else { 20 }),
             heartbeat_timeout: seconds(if is_ci { 1 } else { 10 }),
+            message_timeout: seconds(60),
             close_timeout: seconds(if is_ci { 1 } else { 5 }),
             drain_timeout: seconds(if is_ci { 5 } else { 30 }),
+            drain_rate: 1_000,
+            max_lifetime: None,
+            deadline_jitter: 0.1,
             proactive_threshold: by_environment([6, 5, 4, 4]) as f64 / 10.0,
             idle_background: Some(idle),
             idle_proactive: idle.min(seconds(180)),
@@ -241,7 +292,9 @@ impl Config {
         above("level_warning", self.level_warning, "level_info", self.level_info)?;
         above("level_critical", self.level_critical, "level_warning", self.level_warning)?;
         above("level_emergency", self.level_emergency, "level_critical", self.level_critical)?;
-        below("level_hysteresis", self.level_hysteresis, "level_info", self.level_info)
+        below("level_hysteresis", self.level_hysteresis, "level_info", self.level_info)?;
+        let (low, high) = (self.outbound.low_water(), self.outbound.high_water());
+        below("outbound_low_water", low, "outbound_high_water", high)
     }
 }
 

@@ -31,6 +31,7 @@ fn the_presets_hold_the_numbers_of_the_specification() {
     assert_eq!(seconds(|it| it.heartbeat_interval), [20, 20, 20, 1]);
     assert_eq!(seconds(|it| it.heartbeat_timeout), [10, 10, 10, 1]);
     assert_eq!(seconds(|it| it.reservation_deadline), [10, 10, 10, 1]);
+    assert_eq!(seconds(|it| it.message_timeout), [60, 60, 60, 60]);
     assert_eq!(seconds(|it| it.close_timeout), [5, 5, 5, 1]);
     assert_eq!(seconds(|it| it.drain_timeout), [30, 30, 30, 5]);
     assert_eq!(seconds(|it| it.sample_interval), [5; 4]);
@@ -40,7 +41,7 @@ fn the_presets_hold_the_numbers_of_the_specification() {
             (outbound.messages(), outbound.bytes(), outbound.message_bytes()),
             (64, 256 << 10, 1 << 20)
         );
-        assert_eq!(it.outbound_pool_bytes, 256 << 20);
+        assert_eq!((it.outbound_pool_bytes, it.inbound_pool_bytes), (256 << 20, 64 << 20));
         assert_eq!(
             [it.level_info, it.level_warning, it.level_critical, it.level_emergency],
             [0.4, 0.6, 0.8, 0.9]
@@ -64,9 +65,26 @@ const FAULTS: &[Fault] = &[
     ("outbound_message_bytes", |it| it.outbound = it.outbound.with_message_bytes(usize::MAX)),
     ("outbound_pool_bytes", |it| it.outbound_pool_bytes = 0),
     ("outbound_pool_bytes", |it| it.outbound_pool_bytes = usize::MAX),
+    ("outbound_high_water", |it| it.outbound = it.outbound.with_high_water(0.0)),
+    ("outbound_high_water", |it| it.outbound = it.outbound.with_high_water(f64::NAN)),
+    ("outbound_low_water", |it| it.outbound = it.outbound.with_low_water(-0.1)),
+    ("outbound_low_water", |it| it.outbound = it.outbound.with_high_water(0.5).with_low_water(0.5)),
+    ("inbound_message_bytes", |it| it.inbound_message_bytes = 0),
+    ("inbound_frame_bytes", |it| it.inbound_frame_bytes = 0),
+    ("inbound_pool_bytes", |it| it.inbound_pool_bytes = 0),
+    ("inbound_pool_bytes", |it| it.inbound_pool_bytes = usize::MAX),
+    ("replay_events", |it| it.replay_events = (1 << 31) + 1),
+    ("replay_bytes", |it| it.replay_bytes = 0),
+    ("replay_age", |it| it.replay_age = Duration::ZERO),
+    ("replay_pool_bytes", |it| it.replay_pool_bytes = 0),
+    ("max_unauthenticated", |it| it.max_unauthenticated = 0),
+    ("drain_rate", |it| it.drain_rate = 0),
+    ("max_lifetime", |it| it.max_lifetime = Some(Duration::ZERO)),
+    ("deadline_jitter", |it| it.deadline_jitter = 1.0),
     ("reservation_deadline", |it| it.reservation_deadline = Duration::ZERO),
     ("heartbeat_interval", |it| it.heartbeat_interval = Duration::from_micros(999)),
     ("heartbeat_timeout", |it| it.heartbeat_timeout = Duration::ZERO),
+    ("message_timeout", |it| it.message_timeout = Duration::ZERO),
     ("close_timeout", |it| it.close_timeout = Duration::ZERO),
     ("drain_timeout", |it| it.drain_timeout = Duration::ZERO),
     ("proactive_threshold", |it| it.proactive_threshold = 0.0),

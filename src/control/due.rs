@@ -73,9 +73,10 @@ impl Rules {
         if figures.state == ManagerState::Disconnected {
             return Some(Strategy::Disconnected);
         }
-        if self.idle_after.is_some_and(|idle| {
-            now.since(figures.last_activity) >= idle || cfg!(fault = "everything_is_idle")
-        }) {
+        if self
+            .idle_after
+            .is_some_and(|idle| now.since(figures.last_activity) >= idle || fault!("everything_is_idle"))
+        {
             return Some(Strategy::Idle);
         }
         let is_errored = figures.errored_at.is_some_and(|at| now.since(at) >= self.errored_after);

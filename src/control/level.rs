@@ -31,7 +31,7 @@ impl AlertLevel {
     pub(super) fn next(self, ratio: f64, config: &Config) -> Self {
         let risen = Self::reached(ratio, config);
         // A level holds until the share is below its threshold by more than the hysteresis.
-        let held = if cfg!(fault = "no_hysteresis") { risen } else { self }
+        let held = if fault!("no_hysteresis") { risen } else { self }
             .min(Self::reached(ratio + config.level_hysteresis, config));
         risen.max(held)
     }

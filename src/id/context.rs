@@ -80,7 +80,7 @@ pub struct UserExecutionContext {
 
 impl UserExecutionContext {
     /// The one way to make a context: the user whom the request's authentication named, and the ids
-    /// made for this request. Wait-free up to 48 bytes of user id; a longer one allocates once.
+    /// made for this request. Wait-free up to 40 bytes of user id; a longer one allocates once.
     ///
     /// # Errors
     ///

@@ -22,8 +22,10 @@ impl IdGenerator {
     ///
     /// Only if the operating system refuses to give random bytes.
     pub fn user_context_ids(_user_id: &str, _operation: &str) -> UserContextIds {
-        let run_id = RunId::fresh();
-        UserContextIds { thread_id: ThreadId::begun_by(run_id), run_id, request_id: RequestId::fresh() }
+        let mut source = rand::rng();
+        let run_id = RunId::fresh(&mut source);
+        let request_id = RequestId::fresh(&mut source);
+        UserContextIds { thread_id: ThreadId::begun_by(run_id), run_id, request_id }
     }
 }
 
@@ -41,7 +43,7 @@ pub struct UserContextIds {
 
 impl UserContextIds {
     /// Takes the thread that a reconnecting client brought, in place of the generated one. Run and
-    /// request stay the fresh ones. Wait-free up to 48 bytes; a longer thread id allocates once.
+    /// request stay the fresh ones. Wait-free up to 40 bytes after the prefix; a longer thread id allocates once.
     ///
     /// ```
     /// use ws_manager_pool::id::{IdError, IdGenerator};

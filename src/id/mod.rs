@@ -16,13 +16,13 @@
 //!
 //! | type | what it is | bytes |
 //! | --- | --- | --- |
-//! | [`UserId`] | the application's own name for a user, opaque | at most 56 |
-//! | [`ThreadId`] | a conversation of that user; generated, or brought by a client that reconnects | at most 56 |
+//! | [`UserId`] | the application's own name for a user, opaque | at most 48 |
+//! | [`ThreadId`] | a conversation of that user; generated, or brought by a client that reconnects | at most 48 |
 //! | [`RunId`], [`RequestId`] | 128 random bits each | 16 |
-//! | [`IsolationKey`] | the pair (user, thread) | at most 112 |
+//! | [`IsolationKey`] | the pair (user, thread) | at most 96 |
 //!
-//! Texts of up to 48 bytes are stored inline: making, cloning, comparing and dropping such ids never
-//! touches the heap. A longer one is allocated once and shared by its clones.
+//! Texts of up to 40 bytes (of a thread id, after `thread_`) are stored inline: making, cloning, comparing
+//! and dropping such ids never touches the heap. A longer one is allocated once and shared by its clones.
 //!
 //! Everything here is synchronous, takes no lock and reads no clock; making a random id may ask the
 //! operating system for fresh randomness.

@@ -1,4 +1,6 @@
 use super::IdError;
+use rand::RngExt;
+use rand::rngs::ThreadRng;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,8 +11,9 @@ use std::str::FromStr;
 struct Bits([u8; 16]);
 
 impl Bits {
-    fn fresh() -> Self {
-        Self(rand::random())
+    /// As one number and not as bytes, of which `rand` would draw each by itself, four times as many.
+    fn fresh(source: &mut ThreadRng) -> Self {
+        Self(source.random::<u128>().to_ne_bytes())
     }
 
     /// Upper case is refused: an id has exactly one text.
@@ -36,9 +39,9 @@ macro_rules! random_id {
         pub struct $name(Bits);
 
         impl $name {
-            /// A new one from the thread's cryptographic generator.
-            pub(super) fn fresh() -> Self {
-                Self(Bits::fresh())
+            /// A new one from a cryptographic generator.
+            pub(super) fn fresh(source: &mut ThreadRng) -> Self {
+                Self(Bits::fresh(source))
             }
         }
 

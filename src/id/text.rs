@@ -5,11 +5,11 @@ use std::hash::{Hash, Hasher};
 // so there is no protocol to model.
 use std::sync::Arc;
 
-/// Texts up to this length are stored inline. 48 is the most that fits beside length and tag in 56
-/// bytes, and holds a thread id made of a hyphenated UUID (43 bytes).
-const INLINE_BYTES: usize = 48;
+/// Texts up to this length are stored inline: so much fits beside length and tag in 48 bytes, and holds a
+/// hyphenated UUID (36 bytes).
+const INLINE_BYTES: usize = 40;
 
-const _: () = assert!(size_of::<Text>() <= 56);
+const _: () = assert!(size_of::<Text>() <= 48);
 
 /// An immutable text, equal, ordered and hashed as the `str` it holds.
 #[derive(Clone)]

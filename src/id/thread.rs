@@ -13,13 +13,13 @@ const PREFIX: &str = "thread_";
 /// that comes back to its thread. A client that brings a generated id back means that very thread:
 /// both are equal and hash alike.
 ///
-/// Generated ids and clients' ids up to 48 bytes (41 after the prefix) are stored inline and never
+/// Generated ids, and clients' ids with up to 40 bytes after the prefix, are stored inline and never
 /// allocate. Not a file name: `thread_..` is a valid id.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ThreadId(Origin);
 
-/// `Client` never holds the text of a generated id, so one text has one value and the derived
-/// equality is equality of texts.
+/// `Client` holds what follows the prefix, and never the text of a generated id: so one text has one value
+/// and the derived equality is equality of texts.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Origin {
     Generated(RunId),
@@ -31,7 +31,7 @@ impl ThreadId {
     pub const MAX_NAME_BYTES: usize = 120;
 
     /// Reads a thread id that a client brought: `thread_` and 1 to 120 of `[A-Za-z0-9_.-]`, already
-    /// percent-decoded. Wait-free up to 48 bytes; a longer one allocates once.
+    /// percent-decoded. Wait-free up to 40 bytes after the prefix; a longer one allocates once.
     ///
     /// ```
     /// use ws_manager_pool::id::{IdError, ThreadId};
@@ -53,13 +53,15 @@ impl ThreadId {
         if name.len() > Self::MAX_NAME_BYTES {
             return Err(IdError::ThreadIdTooLong { bytes: name.len() });
         }
-        if let Some((offset, character)) = name.char_indices().find(|&(_, character)| !is_allowed(character))
+        if !name.bytes().all(|byte| is_allowed(byte.into()))
+            && let Some((offset, character)) =
+                name.char_indices().find(|&(_, character)| !is_allowed(character))
         {
             return Err(IdError::ThreadIdCharacter { character, at: PREFIX.len() + offset });
         }
         Ok(Self(match name.parse() {
             Ok(run) => Origin::Generated(run),
-            Err(_) => Origin::Client(Text::new(text)),
+            Err(_) => Origin::Client(Text::new(name)),
         }))
     }
 
@@ -81,7 +83,7 @@ impl fmt::Display for ThreadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Origin::Generated(run) => write!(f, "{PREFIX}{run}"),
-            Origin::Client(text) => f.write_str(text.as_str()),
+            Origin::Client(name) => write!(f, "{PREFIX}{}", name.as_str()),
         }
     }
 }

@@ -10,17 +10,16 @@
 
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 use crossbeam_utils::CachePadded;
-use std::array;
 use std::fmt;
 
-const STRIPES: usize = 16;
+const STRIPES: usize = if cfg!(pool_loom) { 1 } else { 16 };
 const QUANTUM: usize = 64 * 1024;
 
 /// A number of bytes that may be in use at a time.
 pub(crate) struct ByteBudget {
     total: usize,
     reserve: CachePadded<Mutex<usize>>,
-    stripes: [CachePadded<Credit>; STRIPES],
+    stripes: Box<[CachePadded<Credit>]>,
 }
 
 impl ByteBudget {
@@ -28,7 +27,7 @@ impl ByteBudget {
         Self {
             total,
             reserve: CachePadded::new(Mutex::new(total)),
-            stripes: array::from_fn(|_| CachePadded::default()),
+            stripes: std::iter::repeat_with(CachePadded::default).take(STRIPES).collect(),
         }
     }
 
@@ -37,6 +36,9 @@ impl ByteBudget {
     /// Lock-free while the stripe has credit, else it may block briefly.
     #[must_use]
     pub(crate) fn try_take(&self, stripe: usize, bytes: usize) -> bool {
+        if bytes == 0 {
+            return true;
+        }
         self.stripe(stripe).take(bytes) || self.draw(stripe, bytes)
     }
 
@@ -45,6 +47,9 @@ impl ByteBudget {
     /// Lock-free, except that a stripe with more than two quanta returns credit and may block
     /// briefly.
     pub(crate) fn give(&self, stripe: usize, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         let stripe = self.stripe(stripe);
         if stripe.put(bytes) > 2 * QUANTUM {
             let mut reserve = self.reserve.lock();

@@ -1,8 +1,8 @@
 //! What anybody may read of a slot at any time.
 
 use super::state::StateCell;
-use crate::clock::Timestamp;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::clock::{Offset, Timestamp};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A slot's figures: atomics only, readable at any time, also while the slot is being reset for
 /// another connection.
@@ -13,14 +13,17 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// it, between the header's change and the first word they write: a reader that saw a word of the new
 /// occupant sees the changed header too.
 ///
-/// Times are milliseconds; 0 stands for "none", as no event of a connection is at the clock's origin.
+/// Times are counted from the opening: see [`Offset`].
 #[derive(Default)]
 pub(crate) struct Glance {
     pub(super) state: StateCell,
+    /// In milliseconds.
     opened_at: AtomicU64,
-    last_activity: AtomicU64,
-    last_poll: AtomicU64,
-    wake_at: AtomicU64,
+    last_activity: AtomicU32,
+    last_poll: AtomicU32,
+    wake_at: AtomicU32,
+    unfinished_since: AtomicU32,
+    thread_runs_until: AtomicU32,
     runs: Runs,
     messages_in: AtomicU64,
     messages_out: AtomicU64,
@@ -31,9 +34,9 @@ pub(crate) struct Glance {
 impl Glance {
     /// The lease is open and its owner at work.
     pub(crate) fn opened(&self, now: Timestamp) {
-        store(&self.opened_at, now);
-        store(&self.last_activity, now);
-        store(&self.last_poll, now);
+        self.opened_at.store(now.as_millis(), Ordering::Relaxed);
+        self.note(&self.last_activity, now);
+        self.note(&self.last_poll, now);
     }
 
     /// An application message of `bytes` bytes came in. Pings and pongs are no activity.
@@ -43,38 +46,63 @@ impl Glance {
         self.active(now);
     }
 
-    /// An application message of `bytes` bytes went out. Pings and pongs are no activity.
-    pub(crate) fn sent(&self, bytes: usize, now: Timestamp) {
-        self.messages_out.fetch_add(1, Ordering::Relaxed);
-        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// The same by a driver, who is the only one to note what came in.
+    #[cfg(feature = "serve")]
+    pub(crate) fn received_by_driver(&self, bytes: usize, now: Timestamp) {
+        add(&self.messages_in, 1);
+        add(&self.bytes_in, bytes as u64);
         self.active(now);
     }
 
+    /// Application messages went out, of `bytes` bytes in all. Pings and pongs are no activity. Only the
+    /// owner takes messages, and notes it.
+    pub(crate) fn sent(&self, messages: usize, bytes: usize, now: Timestamp) {
+        add(&self.messages_out, messages as u64);
+        add(&self.bytes_out, bytes as u64);
+        self.active(now);
+    }
+
+    /// Messages that were noted as sent will be sent later.
+    #[cfg(feature = "serve")]
+    pub(crate) fn unsent(&self, messages: usize, bytes: usize) {
+        add(&self.messages_out, (messages as u64).wrapping_neg());
+        add(&self.bytes_out, (bytes as u64).wrapping_neg());
+    }
+
     fn active(&self, now: Timestamp) {
-        if !cfg!(fault = "clean_by_age") {
-            store(&self.last_activity, now);
+        if !fault!("clean_by_age") {
+            self.note(&self.last_activity, now);
         }
     }
 
     /// The owner ran.
     pub(crate) fn polled(&self, now: Timestamp) {
-        store(&self.last_poll, now);
+        self.note(&self.last_poll, now);
     }
 
     /// When the owner ran last.
     pub(crate) fn last_poll(&self) -> Option<Timestamp> {
-        load(&self.last_poll)
+        self.noted(&self.last_poll)
     }
 
     /// The owner wants to be woken at `at`; [`Timestamp::ZERO`] takes the wish back.
     pub(crate) fn wake_wanted(&self, at: Timestamp) {
-        store(&self.wake_at, at);
+        self.note(&self.wake_at, at);
     }
 
     /// When the owner wants to be woken.
-    #[cfg(any(test, feature = "serve"))]
     pub(crate) fn wake_at(&self) -> Option<Timestamp> {
-        load(&self.wake_at)
+        self.noted(&self.wake_at)
+    }
+
+    /// Since when a message is incomplete, and so has memory; [`Timestamp::ZERO`] while none is.
+    pub(crate) fn unfinished(&self, since: Timestamp) {
+        self.note(&self.unfinished_since, since);
+    }
+
+    #[cfg(feature = "serve")]
+    pub(crate) fn unfinished_since(&self) -> Option<Timestamp> {
+        self.noted(&self.unfinished_since)
     }
 
     /// An agent's run begins: it protects the manager until `until`, or until it ends.
@@ -87,9 +115,15 @@ impl Glance {
         self.runs.end();
     }
 
+    /// Until when runs of its thread protect the manager; [`Timestamp::ZERO`] if none is in progress. In
+    /// the thread's journal's section.
+    pub(crate) fn thread_runs_until(&self, until: Timestamp) {
+        self.note(&self.thread_runs_until, until);
+    }
+
     /// Until when runs protect the manager; [`Timestamp::ZERO`] if none is under way.
     pub(crate) fn run_until(&self) -> Timestamp {
-        self.runs.until()
+        self.runs.until().max(self.noted(&self.thread_runs_until).unwrap_or_default())
     }
 
     pub(crate) fn state(&self) -> super::ManagerState {
@@ -101,11 +135,11 @@ impl Glance {
     }
 
     pub(crate) fn opened_at(&self) -> Timestamp {
-        load(&self.opened_at).unwrap_or_default()
+        Timestamp::from_millis(self.opened_at.load(Ordering::Relaxed))
     }
 
     pub(crate) fn last_activity(&self) -> Timestamp {
-        load(&self.last_activity).unwrap_or_default()
+        self.noted(&self.last_activity).unwrap_or_default()
     }
 
     pub(crate) fn messages_in(&self) -> u64 {
@@ -129,6 +163,7 @@ impl Glance {
         fence(Ordering::Release);
         self.state.restart();
         self.runs.clear();
+        self.thread_runs_until(Timestamp::ZERO);
         for counter in [&self.messages_in, &self.messages_out, &self.bytes_in, &self.bytes_out] {
             counter.store(0, Ordering::Relaxed);
         }
@@ -141,7 +176,19 @@ impl Glance {
         fence(Ordering::Release);
         self.state.end();
         self.runs.clear();
+        self.thread_runs_until(Timestamp::ZERO);
         self.wake_wanted(Timestamp::ZERO);
+        self.unfinished(Timestamp::ZERO);
+    }
+
+    /// [`Timestamp::ZERO`] stands for "none".
+    fn note(&self, cell: &AtomicU32, time: Timestamp) {
+        let offset = if time == Timestamp::ZERO { Offset::NONE } else { Offset::new(self.opened_at(), time) };
+        cell.store(offset.to_bits(), Ordering::Relaxed);
+    }
+
+    fn noted(&self, cell: &AtomicU32) -> Option<Timestamp> {
+        Offset::from_bits(cell.load(Ordering::Relaxed)).moment(self.opened_at())
     }
 }
 
@@ -186,13 +233,7 @@ impl Runs {
     }
 }
 
-fn store(cell: &AtomicU64, time: Timestamp) {
-    cell.store(time.as_millis(), Ordering::Relaxed);
-}
-
-fn load(cell: &AtomicU64) -> Option<Timestamp> {
-    match cell.load(Ordering::Relaxed) {
-        0 => None,
-        millis => Some(Timestamp::from_millis(millis)),
-    }
+/// For a counter with one writer.
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }

@@ -23,18 +23,22 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     payload: Bytes,
-    is_text: bool,
+    /// The number of an agent's event in its thread, 0 for every other message; and above it [`TEXT`].
+    tag: u64,
 }
+
+/// The bit of a tag that says that the message is a text.
+const TEXT: u64 = 1 << 63;
 
 impl Message {
     /// A text message. A `String` is taken over without a copy.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { payload: Bytes::from(text.into()), is_text: true }
+        Self { payload: Bytes::from(text.into()), tag: TEXT }
     }
 
     /// A text message that lives as long as the program: neither this nor a clone allocates.
     pub const fn text_static(text: &'static str) -> Self {
-        Self { payload: Bytes::from_static(text.as_bytes()), is_text: true }
+        Self { payload: Bytes::from_static(text.as_bytes()), tag: TEXT }
     }
 
     /// A text message from bytes that are expected to be UTF-8, without a copy.
@@ -44,14 +48,29 @@ impl Message {
     /// [`InvalidUtf8`] with the bytes handed back: send them as [`Message::binary`] or refuse them.
     pub fn text_from_utf8(payload: Bytes) -> Result<Self, InvalidUtf8> {
         match std::str::from_utf8(&payload) {
-            Ok(_) => Ok(Self { payload, is_text: true }),
+            Ok(_) => Ok(Self { payload, tag: TEXT }),
             Err(error) => Err(InvalidUtf8 { valid_up_to: error.valid_up_to(), payload }),
         }
     }
 
     /// A binary message.
     pub fn binary(payload: impl Into<Bytes>) -> Self {
-        Self { payload: payload.into(), is_text: false }
+        Self { payload: payload.into(), tag: 0 }
+    }
+
+    /// An agent's event, with its number in its thread.
+    pub(crate) fn of_event(text: String, number: u64) -> Self {
+        Self { payload: Bytes::from(text), tag: number | TEXT }
+    }
+
+    pub(crate) fn event(&self) -> u64 {
+        self.tag & !TEXT
+    }
+
+    /// The same without a number, which means something in its own thread only: what has left a queue may be
+    /// passed on to another.
+    pub(crate) fn unnumbered(self) -> Self {
+        Self { tag: self.tag & TEXT, ..self }
     }
 
     /// Length of the payload in bytes.
@@ -66,14 +85,14 @@ impl Message {
 
     /// Is it a text message?
     pub fn is_text(&self) -> bool {
-        self.is_text
+        self.tag & TEXT != 0
     }
 
     /// The text; `None` for a binary message.
     ///
     /// Checks the bytes again (linear in the length): the crate keeps `unsafe` out of messages.
     pub fn as_text(&self) -> Option<&str> {
-        if self.is_text { std::str::from_utf8(&self.payload).ok() } else { None }
+        if self.is_text() { std::str::from_utf8(&self.payload).ok() } else { None }
     }
 
     /// The payload of either kind.
@@ -89,7 +108,7 @@ impl Message {
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.is_text { "text" } else { "binary" };
+        let kind = if self.is_text() { "text" } else { "binary" };
         write!(f, "Message({kind}, {} bytes)", self.len())
     }
 }
@@ -159,6 +178,12 @@ pub enum SendOutcome {
     /// It was not taken, here it is back: the connection's queue is full (messages or bytes), the
     /// message is over the size limit, or the pool's byte budget is used up.
     Full(Message),
+    /// It is in the connection's queue, and so many of the oldest messages are gone from there, by
+    /// [`OverflowPolicy::DropOldest`].
+    Displaced(usize),
+    /// The queue was full and [`OverflowPolicy::Disconnect`] has ended the connection. Here the message is
+    /// back.
+    Ended(Message),
     /// The key's connection is over.
     Stale,
     /// Nobody is there under this user, or this user and thread.
@@ -168,7 +193,7 @@ pub enum SendOutcome {
 impl SendOutcome {
     /// Is the message in the queue?
     pub fn is_queued(&self) -> bool {
-        matches!(self, Self::Queued)
+        matches!(self, Self::Queued | Self::Displaced(_))
     }
 }
 
@@ -180,6 +205,12 @@ pub enum OverflowPolicy {
     /// The new message goes back to its sender as [`SendOutcome::Full`]; the queue stays as it is.
     #[default]
     DropNewest,
+    /// The oldest messages make room for the new one, which is [`SendOutcome::Displaced`]. For what is
+    /// soon out of date: positions, prices, who is typing.
+    DropOldest,
+    /// The connection ends, with code 1013; the new message comes back as [`SendOutcome::Ended`]. For
+    /// clients that must have every message, or reconnect and ask for what they missed.
+    Disconnect,
 }
 
 #[cfg(test)]

@@ -30,31 +30,39 @@
 //!   dropped; one that panics on drop stops nothing.
 //! - **Set at the reset**: the context, which nothing changes until the next clean; the place where
 //!   the lease was opened; `Connecting`; an empty, open queue; counters at zero; times at now.
-//! - **Stays**: the queue's empty buffer; the application's state, to be reset by
-//!   [`Session::reset`] before its next use.
-//! - **Bounded**: an idle queue keeps room for eight messages. A buffer that grew beyond is cut back
-//!   at the clean.
+//! - **Stays**: the application's state, to be reset by [`Session::reset`] before its next use.
+//! - **Bounded**: an idle queue has no buffer. One that holds more than a message leases it, and gives
+//!   it back when it is empty.
 
 mod budget;
+mod buffers;
+mod bytes;
 mod glance;
 mod message;
 mod outbound;
 mod session;
 mod state;
 
+pub use bytes::InboundFigures;
 pub use message::{InvalidUtf8, Message, OverflowPolicy, SendOutcome};
 pub use outbound::OutboundLimits;
 pub use session::Session;
 pub use state::{InvalidTransition, ManagerState};
 
 pub(crate) use budget::ByteBudget;
+pub(crate) use buffers::Buffers;
+pub(crate) use bytes::ByteBuffers;
+#[cfg(feature = "serve")]
+pub(crate) use bytes::Leased;
+#[cfg(feature = "engine")]
+pub(crate) use bytes::Scratch;
 pub(crate) use glance::Glance;
+pub(crate) use outbound::{Displaced, Gap, Missed, Popped, Turned};
 pub(crate) use session::{Owned, StateBroken, contain};
 
 use crate::clock::Timestamp;
-use crate::id::{ThreadId, UserExecutionContext, UserId};
-use crate::sync::AtomicWaker;
-use outbound::{Outbound, Push};
+use crate::id::{IsolationKey, ThreadId, UserExecutionContext, UserId};
+use outbound::{Outbound, Push, Pushed};
 use std::fmt;
 use std::panic::Location;
 use std::task::Waker;
@@ -125,6 +133,11 @@ impl<'a> PooledWebSocketManager<'a> {
     /// When the connection's task last ran. Long ago, with messages queued: it hangs.
     pub fn last_poll(&self) -> Option<Timestamp> {
         self.glance.last_poll()
+    }
+
+    #[cfg(feature = "serve")]
+    pub(crate) fn unfinished_since(&self) -> Option<Timestamp> {
+        self.glance.unfinished_since()
     }
 
     /// Whether an agent's run is under way, and still within its time.
@@ -221,7 +234,6 @@ impl fmt::Debug for PooledWebSocketManager<'_> {
 pub(crate) struct Shared {
     occupant: Option<Occupant>,
     pub(crate) outbound: Outbound,
-    pub(crate) waker: AtomicWaker,
 }
 
 /// Whose the slot is, and since where.
@@ -233,6 +245,8 @@ struct Occupant {
 /// What a clean leaves to be done by its caller, outside any lock.
 #[must_use = "the budget waits for the bytes, the owner for the wake"]
 pub(crate) struct Cleaned {
+    /// Messages that were not sent.
+    pub(crate) unsent: usize,
     pub(crate) queued_bytes: usize,
     pub(crate) waker: Option<Waker>,
 }
@@ -246,52 +260,151 @@ impl Shared {
         now: Timestamp,
         made_at: &'static Location<'static>,
     ) {
-        let left = self.outbound.reopen();
-        debug_assert_eq!(left.messages, 0, "the last occupant was not cleaned");
+        self.outbound.reopen();
         glance.begin(now);
         self.occupant = Some(Occupant { context, made_at });
     }
 
-    /// Takes everything of the connection that is over out of the slot. See the reset contract.
-    pub(crate) fn clean(&mut self, glance: &Glance) -> Cleaned {
-        glance.end();
-        self.occupant = None;
-        let queued_bytes = self.outbound.clear().bytes;
-        Cleaned { queued_bytes, waker: self.waker.take() }
+    /// Whose connection it is, as a pair.
+    pub(crate) fn is_of(&self, key: &IsolationKey) -> bool {
+        self.occupant.as_ref().is_some_and(|occupant| {
+            let context = &occupant.context;
+            context.user_id() == key.user_id() && context.thread_id() == key.thread_id()
+        })
     }
 
-    /// Offers a message for sending: budget, queue, wake. A refusal costs nothing.
+    /// The new connection's client has had its thread's events up to these, and wants the others.
+    pub(crate) fn catch_up_from(&mut self, missed: Missed) {
+        self.outbound.catch_up_from(missed);
+    }
+
+    /// Takes everything of the connection that is over out of the slot. See the reset contract.
+    pub(crate) fn clean(&mut self, glance: &Glance, room: &Room) -> Cleaned {
+        glance.end();
+        self.occupant = None;
+        let cleared = self.outbound.clear(&room.buffers);
+        Cleaned { unsent: cleared.messages, queued_bytes: cleared.bytes, waker: cleared.waker }
+    }
+
+    /// Offers a message for sending: budget and queue. A refusal costs nothing. Runs no foreign code: what
+    /// has to be dropped or woken is the caller's, who does it without a lock or a pin.
     ///
-    /// Queued bytes stay taken from `budget` until whoever pops the message gives them back. May
-    /// block briefly. Runs the owner's waker, so the caller holds no lock.
+    /// Queued bytes stay taken from the budget until whoever pops the message gives them back. May
+    /// block briefly.
     pub(crate) fn offer(
         &self,
         message: Message,
         limits: &OutboundLimits,
-        budget: &ByteBudget,
+        room: &Room,
         stripe: usize,
-    ) -> SendOutcome {
+    ) -> Offer {
         let bytes = message.len();
         // Before the budget, so that a message that is never taken does not push others out of it.
-        if bytes > limits.message_bytes() || !budget.try_take(stripe, bytes) {
-            return SendOutcome::Full(message);
+        if bytes > limits.message_bytes() || !room.budget.try_take(stripe, bytes) {
+            let waker = self.outbound.refuse(&message);
+            return Offer { offered: Offered::Full(message), turned: None, waker };
         }
-        match self.outbound.push(message, limits) {
-            Push::Queued => {
-                if let Some(waker) = self.waker.take() {
-                    wake(waker);
-                }
-                SendOutcome::Queued
+        self.offer_paid(message, limits, room, stripe)
+    }
+
+    /// The same of a message whose bytes have been taken from the budget.
+    pub(crate) fn offer_paid(
+        &self,
+        message: Message,
+        limits: &OutboundLimits,
+        room: &Room,
+        stripe: usize,
+    ) -> Offer {
+        let bytes = message.len();
+        let Pushed { push, turned, waker } = self.outbound.push(message, limits, &room.buffers);
+        let (offered, freed) = match push {
+            Push::Queued => (Offered::Queued, 0),
+            Push::Displaced(displaced) => {
+                let freed = if fault!("displaced_stay_paid") { 0 } else { displaced.bytes() };
+                (Offered::Displaced(displaced), freed)
             }
-            Push::Full(message) => {
-                budget.give(stripe, bytes);
-                SendOutcome::Full(message)
+            Push::Closed(message) => (Offered::Closed(message), bytes),
+            Push::Full(message) => (Offered::Full(message), bytes),
+            Push::Overflow(message) => (Offered::Overflow(message), bytes),
+        };
+        if freed > 0 {
+            room.budget.give(stripe, freed);
+        }
+        Offer { offered, turned, waker }
+    }
+
+    /// Takes what is to be said next. Its bytes stay taken from the budget.
+    pub(crate) fn pop(
+        &self,
+        room: &Room,
+        limits: impl FnOnce() -> OutboundLimits,
+    ) -> (Option<Popped>, Option<Turned>) {
+        self.outbound.pop(&room.buffers, limits)
+    }
+}
+
+/// The memory that all connections of a pool share.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// Of what waits in the queues.
+    pub(crate) budget: ByteBudget,
+    /// For the queues.
+    pub(crate) buffers: Buffers,
+    /// For what comes in.
+    pub(crate) bytes: ByteBuffers,
+}
+
+impl Room {
+    pub(crate) fn new(outbound_bytes: usize, inbound_bytes: usize) -> Self {
+        Self {
+            budget: ByteBudget::new(outbound_bytes),
+            buffers: Buffers::default(),
+            bytes: ByteBuffers::new(inbound_bytes),
+        }
+    }
+
+    /// Gives back memory that nobody needed since the last call.
+    pub(crate) fn trim(&self) {
+        self.buffers.trim();
+        self.bytes.trim();
+    }
+}
+
+/// What became of an offer, and what is left to do for it without a lock or a pin.
+#[must_use = "a waker waits, messages are to be dropped"]
+pub(crate) struct Offer {
+    pub(crate) offered: Offered,
+    pub(crate) turned: Option<Turned>,
+    pub(crate) waker: Option<Waker>,
+}
+
+pub(crate) enum Offered {
+    Queued,
+    Displaced(Displaced),
+    Closed(Message),
+    Full(Message),
+    Overflow(Message),
+}
+
+impl Offer {
+    /// Wakes, drops, and says what to tell the sender. Runs foreign code.
+    pub(crate) fn settle(self) -> SendOutcome {
+        if let Some(waker) = self.waker {
+            wake(waker);
+        }
+        match self.offered {
+            Offered::Queued => SendOutcome::Queued,
+            Offered::Displaced(displaced) => {
+                let messages = displaced.len();
+                displaced.discard();
+                SendOutcome::Displaced(messages)
             }
-            Push::Closed(message) => {
-                budget.give(stripe, bytes); // first: the payload's drop is foreign code
+            Offered::Closed(message) => {
                 session::discard(message);
                 SendOutcome::Dropped
             }
+            Offered::Full(message) => SendOutcome::Full(message),
+            Offered::Overflow(message) => SendOutcome::Ended(message),
         }
     }
 }

@@ -77,7 +77,7 @@ impl<S: Session> Owned<S> {
     ///
     /// [`StateBroken`] if `Default` panics. No state is kept then; a later call tries again.
     pub(crate) fn prepare(&mut self) -> Result<&mut S, StateBroken> {
-        if self.condition == Condition::Dirty {
+        if self.condition == Condition::Dirty && !fault!("state_of_the_last_occupant") {
             self.reset();
         }
         if self.state.is_none() {

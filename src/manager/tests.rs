@@ -33,7 +33,19 @@ impl Slot {
     }
 
     fn clean(&mut self) -> Cleaned {
-        self.shared.clean(&self.glance)
+        self.shared.clean(&self.glance, &Room::new(0, 0))
+    }
+
+    fn offer(&self, message: impl Into<Message>, limits: &OutboundLimits, room: &Room) -> SendOutcome {
+        self.shared.offer(message.into(), limits, room, 3).settle()
+    }
+
+    /// Takes a message; its bytes stay in the budget.
+    fn pop(&self) -> Option<Message> {
+        match self.shared.pop(&Room::new(0, 0), OutboundLimits::default).0? {
+            Popped::Message(message) => Some(message),
+            other => panic!("{other:?} instead of a message"),
+        }
     }
 }
 
@@ -70,14 +82,14 @@ fn a_fresh_connection_starts_connecting_with_nothing_queued_and_nothing_counted(
 
 #[test]
 fn nothing_of_the_last_occupant_reaches_the_next() {
-    let budget = ByteBudget::new(1_000);
+    let room = Room::new(1_000, 0);
     let mut slot = Slot::opened_for("ada", NOON);
     slot.manager().mark_connected().unwrap();
     slot.glance.received(10, LATER);
-    slot.glance.sent(20, LATER);
+    slot.glance.sent(1, 20, LATER);
     slot.glance.wake_wanted(LATER);
     assert_eq!(slot.glance.wake_at(), Some(LATER));
-    assert!(slot.shared.offer("secret".into(), &LIMITS(), &budget, 0).is_queued());
+    assert!(slot.offer("secret", &LIMITS(), &room).is_queued());
     slot.manager().mark_errored(NOON).unwrap();
 
     let cleaned = slot.clean();
@@ -92,21 +104,21 @@ fn nothing_of_the_last_occupant_reaches_the_next() {
     assert_eq!((manager.state(), manager.opened_at()), (ManagerState::Connecting, LATER));
     assert_eq!((manager.messages_in(), manager.messages_out()), (0, 0));
     assert_eq!((manager.bytes_in(), manager.bytes_out()), (0, 0));
-    assert_eq!((manager.queued(), slot.shared.outbound.pop()), (0, None));
+    assert_eq!((manager.queued(), slot.pop()), (0, None));
 }
 
 #[test]
 fn only_a_disconnected_manager_with_an_empty_queue_is_reusable() {
-    let budget = ByteBudget::new(1_000);
+    let room = Room::new(1_000, 0);
     let slot = Slot::opened_for("ada", NOON);
     let manager = slot.manager();
     manager.mark_connected().unwrap();
-    assert!(slot.shared.offer("x".into(), &LIMITS(), &budget, 0).is_queued());
+    assert!(slot.offer("x", &LIMITS(), &room).is_queued());
     manager.mark_closing().unwrap();
     assert!(!manager.is_reusable());
     manager.mark_disconnected().unwrap();
     assert!(!manager.is_reusable(), "a message is queued");
-    assert_eq!(slot.shared.outbound.pop().map(|message| message.len()), Some(1));
+    assert_eq!(slot.pop().map(|message| message.len()), Some(1));
     assert!(manager.is_reusable());
 }
 
@@ -115,7 +127,7 @@ fn application_messages_are_counted_and_are_activity() {
     let slot = Slot::opened_for("ada", NOON);
     slot.glance.received(10, NOON);
     slot.glance.received(5, LATER);
-    slot.glance.sent(7, NOON.after(Duration::from_secs(7_200)));
+    slot.glance.sent(1, 7, NOON.after(Duration::from_secs(7_200)));
     slot.glance.polled(NOON.after(Duration::from_secs(9_000)));
     let manager = slot.manager();
     assert_eq!((manager.messages_in(), manager.bytes_in()), (2, 15));
@@ -126,35 +138,34 @@ fn application_messages_are_counted_and_are_activity() {
 
 #[test]
 fn a_refused_offer_comes_back_and_costs_no_budget() {
-    let budget = ByteBudget::new(10);
+    let room = Room::new(10, 0);
     let slot = Slot::opened_for("ada", NOON);
-    let offer =
-        |text: &'static str| slot.shared.offer(text.into(), &LIMITS().with_message_bytes(9), &budget, 3);
+    let offer = |text: &'static str| slot.offer(text, &LIMITS().with_message_bytes(9), &room);
     assert_eq!(offer("0123456789"), SendOutcome::Full("0123456789".into()), "message size");
     assert_eq!(offer("012345"), SendOutcome::Queued);
     assert_eq!(offer("01234"), SendOutcome::Full("01234".into()), "the pool's budget");
-    assert_eq!(budget.taken(), 6);
+    assert_eq!(room.budget.taken(), 6);
     assert_eq!(
-        slot.shared.offer("0".into(), &LIMITS().with_messages(1), &budget, 3),
+        slot.offer("0", &LIMITS().with_messages(1), &room),
         SendOutcome::Full("0".into()),
         "the queue"
     );
     slot.manager().mark_connected().unwrap();
     slot.manager().mark_closing().unwrap();
     assert_eq!(offer("0"), SendOutcome::Dropped);
-    assert_eq!(budget.taken(), 6);
+    assert_eq!(room.budget.taken(), 6);
 }
 
 #[test]
 fn a_queued_message_wakes_the_owner_and_a_clean_hands_its_waker_over() {
-    let budget = ByteBudget::new(100);
+    let room = Room::new(100, 0);
     let mut slot = Slot::opened_for("ada", NOON);
     let wakes = Arc::new(CountingWaker::default());
-    slot.shared.waker.register(&Waker::from(wakes.clone()));
-    assert!(slot.shared.offer("x".into(), &LIMITS(), &budget, 0).is_queued());
+    slot.shared.outbound.register(&Waker::from(wakes.clone()));
+    assert!(slot.offer("x", &LIMITS(), &room).is_queued());
     assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
 
-    slot.shared.waker.register(&Waker::from(wakes.clone()));
+    slot.shared.outbound.register(&Waker::from(wakes.clone()));
     let cleaned = slot.clean();
     assert_eq!(wakes.0.load(Ordering::SeqCst), 1, "the clean itself wakes nobody");
     cleaned.waker.expect("the owner was waiting").wake();
@@ -164,23 +175,23 @@ fn a_queued_message_wakes_the_owner_and_a_clean_hands_its_waker_over() {
 
 #[test]
 fn a_closing_queue_takes_nothing_and_the_next_connections_does() {
-    let budget = ByteBudget::new(100);
+    let room = Room::new(100, 0);
     let mut slot = Slot::opened_for("ada", NOON);
     slot.manager().mark_errored(NOON).unwrap();
-    assert!(slot.shared.offer("x".into(), &LIMITS(), &budget, 0).is_queued(), "an error may be cleared");
+    assert!(slot.offer("x", &LIMITS(), &room).is_queued(), "an error may be cleared");
     slot.manager().mark_disconnected().unwrap();
-    assert_eq!(slot.shared.offer("x".into(), &LIMITS(), &budget, 0), SendOutcome::Dropped);
-    budget.give(0, slot.clean().queued_bytes);
-    assert_eq!(budget.taken(), 0);
+    assert_eq!(slot.offer("x", &LIMITS(), &room), SendOutcome::Dropped);
+    room.budget.give(0, slot.clean().queued_bytes);
+    assert_eq!(room.budget.taken(), 0);
     slot.open("bob", LATER);
-    assert!(slot.shared.offer("x".into(), &LIMITS(), &budget, 0).is_queued());
+    assert!(slot.offer("x", &LIMITS(), &room).is_queued());
 }
 
 #[test]
 fn debug_names_the_connection_and_shows_no_content() {
-    let budget = ByteBudget::new(100);
+    let room = Room::new(100, 0);
     let slot = Slot::opened_for("ada", NOON);
-    assert!(slot.shared.offer("hunter2".into(), &LIMITS(), &budget, 0).is_queued());
+    assert!(slot.offer("hunter2", &LIMITS(), &room).is_queued());
     let shown = format!("{:?}", slot.manager());
     assert!(shown.contains("ada") && shown.contains("Connecting") && shown.contains("queued_bytes: 7"));
     assert!(!shown.contains("hunter2"));

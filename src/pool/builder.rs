@@ -130,16 +130,38 @@ impl<S: Session> PoolBuilder<S> {
         outbound: OutboundLimits,
         /// All managers' outbound queues together, in bytes.
         outbound_pool_bytes: usize,
+        /// Bytes of the largest message that is read.
+        inbound_message_bytes: usize,
+        /// Bytes of the largest frame that is read.
+        inbound_frame_bytes: usize,
+        /// Buffers that sockets are read into, together, in bytes.
+        inbound_pool_bytes: usize,
+        /// Events of a thread that are kept for a client that comes back; 0 keeps none.
+        replay_events: usize,
+        /// Bytes of a thread's events that are kept.
+        replay_bytes: usize,
+        /// How long an event is kept.
+        replay_age: Duration,
+        /// Bytes of events that are kept for all threads together.
+        replay_pool_bytes: usize,
+        /// Sockets that may be open at a time without having said whose they are.
+        max_unauthenticated: usize,
+        /// How long a connection may be open; `None`: for ever.
+        max_lifetime: Option<Duration>,
         /// How long a reservation may last.
         reservation_deadline: Duration,
         /// A ping is sent after this much silence.
         heartbeat_interval: Duration,
         /// A connection is dead this long after a ping that nothing answered.
         heartbeat_timeout: Duration,
+        /// How long a peer may take to send a message, from its first byte to its last.
+        message_timeout: Duration,
         /// How long a peer may take to answer a close frame.
         close_timeout: Duration,
         /// How long a drain waits for connections to close.
         drain_timeout: Duration,
+        /// Connections that a drain ends in a second.
+        drain_rate: usize,
         /// Share of the user's maximum from which on its dead managers are cleaned before each new one.
         proactive_threshold: f64,
         /// Idle for this long is dead to the background round; `None` switches idleness off.

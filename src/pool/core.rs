@@ -5,6 +5,7 @@
 //! other half.
 
 use super::builder::PoolName;
+use super::events::{EventId, Journals};
 #[cfg(feature = "serve")]
 use super::keeping::Keeping;
 use super::ledger::{Beginning, Books};
@@ -13,19 +14,19 @@ use super::log::Log;
 use super::maintenance::Maintenance;
 use super::metrics::CleanupBooks;
 use super::observer::Attachments;
-use super::occupant::{Heir, Notes, Occupants, Public};
-use super::registry::{Registry, Shard, UserRef};
+use super::occupant::{Heir, Notes, Occupants, Public, alarm_at};
+use super::registry::{Hash32, Registry, Section, Shard, UserRef};
 use super::settings::Settings;
 use crate::clock::Clock;
 use crate::config::{Config, DuplicatePolicy};
 use crate::control::Load;
 use crate::error::{OpenError, ReserveError};
-use crate::id::UserExecutionContext;
-use crate::manager::{PooledWebSocketManager, Session, StateBroken};
+use crate::id::{ThreadId, UserExecutionContext, UserId};
+use crate::manager::{PooledWebSocketManager, Room, Session, StateBroken};
 use crate::reason::EndReason;
 use crate::slab::{Closing, Key, Options, Owner, Shortage, Slab, Starting, State};
-use crate::sync::{AtomicBool, AtomicU64, Ordering, snooze};
-use crossbeam_utils::Backoff;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, snooze};
+use crossbeam_utils::{Backoff, CachePadded};
 use std::panic::Location;
 
 /// What all handles of a pool share.
@@ -37,6 +38,7 @@ pub(super) struct Core<S: Session> {
     pub(super) log: Log,
     pub(super) slab: Slab<Occupants<S>>,
     pub(super) registry: Registry,
+    pub(super) journals: Journals,
     pub(super) books: Books,
     pub(super) cleanups: CleanupBooks,
     pub(super) maintenance: Maintenance,
@@ -44,14 +46,14 @@ pub(super) struct Core<S: Session> {
     pub(super) last_expiry: AtomicU64,
     #[cfg(feature = "serve")]
     pub(super) keeping: Keeping,
-    pub(super) heirs: AtomicU64,
+    /// Written by each claim on a lease, so not beside what all threads read.
+    pub(super) heirs: CachePadded<AtomicU32>,
 }
 
 /// A place in the quota, and what will be the manager's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seat {
     pub(super) user: UserRef,
-    pub(super) isolation_hash: u64,
     pub(super) slot: SeatSlot,
 }
 
@@ -89,11 +91,21 @@ pub(super) enum SeatEnd {
     Expired,
 }
 
-/// An open lease: the right to the slot, and where its entries are.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) owner: Owner,
-    pub(super) user: UserRef,
+/// A seat that was just taken. Its slot is in our hands alone until [`Core::prepare`] or
+/// [`Taken::leave_reserved`].
+#[must_use = "dropped, the slot is free again, but the count is not"]
+pub(super) struct Taken<'a, S: Session> {
+    seat: Seat,
+    /// `None` for an heir, whose slot is still in use.
+    starting: Option<Starting<'a, Occupants<S>>>,
+}
+
+impl<S: Session> Taken<'_, S> {
+    /// Leaves the seat to whoever opens it, unprepared.
+    pub(super) fn leave_reserved(self) -> Seat {
+        self.starting.map(Starting::reserve);
+        self.seat
+    }
 }
 
 enum Refusal {
@@ -109,11 +121,14 @@ const HANDOVER_TURNS: usize = 1_000;
 
 impl<S: Session> Core<S> {
     pub(super) fn new(name: PoolName, clock: Clock, config: Config, attached: Attachments) -> Self {
-        let occupants = Occupants::new(config.outbound_pool_bytes);
+        let occupants = Occupants::new(Room::new(config.outbound_pool_bytes, config.inbound_pool_bytes));
         let now = clock.now();
+        let settings = Settings::new(config, now);
+        let config = settings.load_full();
         Self {
             slab: Slab::new(occupants, Options::with_capacity(config.capacity)),
-            registry: Registry::new(config.capacity),
+            registry: Registry::new(&config),
+            journals: Journals::new(config.replay_pool_bytes),
             books: Books::new(),
             cleanups: CleanupBooks::default(),
             maintenance: Maintenance::new(now),
@@ -121,8 +136,8 @@ impl<S: Session> Core<S> {
             last_expiry: AtomicU64::new(0),
             #[cfg(feature = "serve")]
             keeping: Keeping::new(),
-            heirs: AtomicU64::new(1),
-            settings: Settings::new(config, now),
+            heirs: CachePadded::new(AtomicU32::new(1)),
+            settings,
             attached,
             log: Log::new(name.as_str(), &clock),
             name,
@@ -136,14 +151,14 @@ impl<S: Session> Core<S> {
         context: &UserExecutionContext,
         places: Places,
         mut cleaning: Cleaning,
-    ) -> Result<Seat, ReserveError> {
+    ) -> Result<Taken<'_, S>, ReserveError> {
         let user_hash = self.registry.hash(context.user_id());
-        let isolation_hash = self.isolation_hash(context);
+        let isolation_hash = self.isolation_hash(user_hash, context.thread_id());
         // Ends: each turn but the last follows the one clean, or a growth of the slab.
         loop {
             let mut shard = self.registry.section(user_hash);
             match self.reserve_in(&mut shard, user_hash, isolation_hash, context, places, cleaning) {
-                Ok(seat) => return Ok(seat),
+                Ok(taken) => return Ok(taken),
                 Err(Refusal::Clean) => {
                     drop(shard);
                     self.clean_before_reserve(user_hash, context.user_id());
@@ -161,30 +176,31 @@ impl<S: Session> Core<S> {
     /// The section of [`Core::reserve`]: quota, slot and count, or nothing.
     fn reserve_in(
         &self,
-        shard: &mut Shard,
-        user_hash: u64,
-        isolation_hash: u64,
+        section: &mut Section,
+        user_hash: Hash32,
+        isolation_hash: Hash32,
         context: &UserExecutionContext,
         places: Places,
         cleaning: Cleaning,
-    ) -> Result<Seat, Refusal> {
+    ) -> Result<Taken<'_, S>, Refusal> {
         // In the section: `start_drain` passes through each after it has set the flag, so whoever comes
         // later sees it, and whoever came before is counted.
         if self.is_draining.load(Ordering::Relaxed) {
             return Err(Refusal::Final(ReserveError::Draining));
         }
-        let config = self.settings.load();
+        let Section { config, shard } = section;
         let user_id = context.user_id();
         let rules = shard.rules(user_hash, user_id);
         let max_managers = rules.max_managers.unwrap_or(config.max_managers_per_user);
         let now = self.clock.now();
         let mut may_have_dead = false;
-        let count = match shard.user(user_hash, user_id) {
+        let found = shard.find(user_hash, user_id);
+        let count = match found.and_then(|place| shard.at(place)) {
             Some(entry) => {
-                let is_late = cfg!(fault = "check_then_register");
+                let is_late = fault!("check_then_register");
                 let count = if is_late { entry.members.len() } else { entry.count() };
                 let load = Load { count, max: max_managers };
-                if cleaning == Cleaning::Allowed && entry.needs_clean(load, now, &config) {
+                if cleaning == Cleaning::Allowed && entry.needs_clean(load, now, config) {
                     return Err(Refusal::Clean);
                 }
                 may_have_dead = cleaning == Cleaning::Allowed && entry.may_have_dead(now);
@@ -200,33 +216,40 @@ impl<S: Session> Core<S> {
             }
             return Err(Refusal::Final(ReserveError::ThreadInUse));
         }
-        let claimed = if count >= max_managers + usize::from(cfg!(fault = "one_too_many")) {
+        let claimed = if count >= max_managers + usize::from(fault!("one_too_many")) {
             Err(ReserveError::UserFull { max_managers })
         } else if places == Places::Inherited {
             Err(ReserveError::PoolFull { capacity: config.capacity })
         } else {
-            match self.claim_counted(user_id, max_managers, &config) {
-                Ok(Ok(key)) => Ok(key),
+            match self.claim_counted(user_id, max_managers, config) {
+                Ok(Ok(starting)) => Ok(starting),
                 Ok(Err(Grow)) => return Err(Refusal::Grow),
                 Err(error) => Err(error),
             }
         };
         match claimed {
-            Ok(key) => {
-                let user = shard.enter(user_hash, user_id).as_ref();
-                shard.add_reserved(user);
-                self.notes(key, |notes| notes.reserved(user, deadline));
+            Ok(mut starting) => {
+                let user = shard.reserve(found, user_hash, user_id);
+                starting.value(|glance, _, _| glance.notes.reserved(user, deadline));
+                if fault!("reuse_allocates") {
+                    drop(std::hint::black_box(Box::new(deadline)));
+                }
+                if !fault!("reservation_without_alarm") {
+                    starting.arm(alarm_at(deadline));
+                }
                 self.books.reserved();
-                Ok(Seat { user, isolation_hash, slot: SeatSlot::Reserved(key) })
+                let seat = Seat { user, slot: SeatSlot::Reserved(starting.key()) };
+                Ok(Taken { seat, starting: Some(starting) })
             }
             // A tenant, or a domain of several pools, may be full while the user's share of this pool is small.
             Err(ReserveError::UserFull { .. } | ReserveError::TenantFull { .. }) if may_have_dead => {
                 Err(Refusal::Clean)
             }
             Err(error) => {
-                let policy = self.at_limit(user_id, rules, error, &config);
-                self.inherit(shard, isolation_hash, context, deadline, &config)
-                    .or_else(|| self.replace_own(shard, user_hash, isolation_hash, context, policy, deadline))
+                let policy = self.at_limit(user_id, rules, error, config);
+                self.inherit(shard, isolation_hash, context, deadline, config)
+                    .or_else(|| self.replace_own(shard, user_hash, context, policy, deadline))
+                    .map(|seat| Taken { seat, starting: None })
                     .ok_or(Refusal::Final(error))
             }
         }
@@ -234,14 +257,24 @@ impl<S: Session> Core<S> {
 
     /// Makes the application's state fit for its next connection: foreign code, outside any lock. A
     /// slot whose state is beyond repair is retired, and the seat with it.
-    pub(super) fn prepare(&self, seat: Seat) -> Result<(), ReserveError> {
-        let SeatSlot::Reserved(key) = seat.slot else { return Ok(()) }; // the slot is still in use
-        let Ok(mut starting) = self.slab.begin(key) else { return Ok(()) }; // expired, `open` will say
+    pub(super) fn prepare(&self, taken: Taken<'_, S>) -> Result<Seat, ReserveError> {
+        let Taken { seat, starting } = taken;
+        let Some(mut starting) = starting else { return Ok(seat) };
         if starting.value(|_, _, owned| owned.prepare().is_ok()) {
-            return Ok(());
+            starting.reserve();
+            return Ok(seat);
         }
         self.retire(seat.user, starting);
         Err(ReserveError::SessionPanicked)
+    }
+
+    /// The same for a seat that somebody else has taken for us.
+    pub(super) fn prepare_seat(&self, seat: Seat) -> Result<Seat, ReserveError> {
+        let starting = match seat.slot {
+            SeatSlot::Reserved(key) => self.slab.begin(key).ok(), // expired, `open` will say
+            SeatSlot::Heir { .. } => None,
+        };
+        self.prepare(Taken { seat, starting })
     }
 
     /// Counts and tells a refusal, with nothing locked.
@@ -257,17 +290,18 @@ impl<S: Session> Core<S> {
         mut seat: Seat,
         context: &UserExecutionContext,
         made_at: &'static Location<'static>,
-    ) -> Result<Opened, OpenError> {
-        let Seat { user, isolation_hash, .. } = seat;
+        after: Option<EventId>,
+    ) -> Result<Owner, OpenError> {
+        let Seat { user, .. } = seat;
+        let isolation_hash = self.isolation_hash(user.hash, context.thread_id());
         let key = match seat.slot {
             SeatSlot::Reserved(key) => key,
             SeatSlot::Heir { of, heir, .. } if self.is_late(of, heir) => {
                 self.give_back(seat, SeatEnd::Expired);
                 return Err(OpenError::Expired);
             }
-            SeatSlot::Heir { .. } => self.take_over(&mut seat, context)?,
+            SeatSlot::Heir { .. } => self.take_over(&mut seat, isolation_hash, context)?,
         };
-        let duplicates = self.settings.load().duplicates;
         let mut starting = self.slab.begin(key).map_err(|_| OpenError::Expired)?;
         let now = self.clock.now();
         if starting.value(|glance, _, _| glance.notes.is_overdue(now)) {
@@ -278,7 +312,10 @@ impl<S: Session> Core<S> {
         let prepared = starting.value(|glance, shared, owned| {
             owned.prepare()?;
             shared.reset_for_new_connection(&glance.manager, context.clone(), now, made_at);
-            glance.notes.opened(user, isolation_hash);
+            if let Some(after) = after {
+                shared.catch_up_from(after.missed());
+            }
+            glance.notes.opened(user);
             Ok::<(), StateBroken>(())
         });
         if prepared.is_err() {
@@ -287,14 +324,14 @@ impl<S: Session> Core<S> {
         }
         let mut shard = self.registry.section(user.hash);
         let twin = self.twin(&shard, isolation_hash, context);
-        let replaced = match (duplicates, twin) {
+        let replaced = match (shard.config.duplicates, twin) {
             (DuplicatePolicy::Reject, Some(_)) => {
                 drop(shard);
                 drop(starting); // back to `Reserved`, and from there
                 self.give_back(Seat { slot: SeatSlot::Reserved(key), ..seat }, SeatEnd::GivenBack);
                 return Err(OpenError::ThreadInUse);
             }
-            (DuplicatePolicy::Replace, Some(old)) if !cfg!(fault = "takeover_leaves_the_old") => {
+            (DuplicatePolicy::Replace, Some(old)) if !fault!("takeover_leaves_the_old") => {
                 self.end_in(&mut shard, old, EndReason::Takeover).ok()
             }
             _ => None,
@@ -311,6 +348,7 @@ impl<S: Session> Core<S> {
         };
         self.books.opened(beginning);
         drop(shard);
+        self.join_runs(owner.key(), user.hash, isolation_hash, context);
         if let Some(replaced) = replaced {
             self.finish(replaced);
         }
@@ -320,15 +358,20 @@ impl<S: Session> Core<S> {
         if !self.waiting().is_empty() {
             self.serve_waiting();
         }
-        Ok(Opened { owner, user })
+        Ok(owner)
     }
 
     /// Brings an heir to its slot: ends the lease that it takes over, if that is still live, and
     /// waits for the slot; or takes another one if there is one.
-    fn take_over(&self, seat: &mut Seat, context: &UserExecutionContext) -> Result<Key, OpenError> {
+    fn take_over(
+        &self,
+        seat: &mut Seat,
+        isolation_hash: Hash32,
+        context: &UserExecutionContext,
+    ) -> Result<Key, OpenError> {
         let user = seat.user;
         let mut shard = self.registry.section(user.hash);
-        if self.choose_again(&shard, seat, context).is_err() {
+        if self.choose_again(&shard, seat, isolation_hash, context).is_err() {
             drop(shard);
             self.give_back(*seat, SeatEnd::GivenBack);
             return Err(OpenError::ThreadInUse);
@@ -366,6 +409,7 @@ impl<S: Session> Core<S> {
                 // The other slot will be free for anyone. A deadline only now: before, nobody counts it.
                 let deadline = self.clock.now().after(self.settings.load().reservation_deadline);
                 self.notes(key, |notes| notes.reserved(user, deadline));
+                self.slab.arm(key, alarm_at(deadline));
                 return Ok(key);
             }
             turns += 1;
@@ -440,8 +484,7 @@ impl<S: Session> Core<S> {
     /// Takes a reservation out of the user's count. In the user's section.
     fn unreserve(&self, shard: &mut Shard, user: UserRef, how: SeatEnd) {
         self.uncount(shard, user);
-        shard.remove_reserved(user);
-        shard.leave(user);
+        shard.unreserve(user);
         self.books.unreserved(how);
     }
 
@@ -450,12 +493,12 @@ impl<S: Session> Core<S> {
     pub(super) fn twin(
         &self,
         shard: &Shard,
-        isolation_hash: u64,
+        isolation_hash: Hash32,
         context: &UserExecutionContext,
     ) -> Option<Key> {
         let is_twin = |key: &Key| {
             self.look(*key, |manager| {
-                (cfg!(fault = "thread_without_user") || manager.user_id() == context.user_id())
+                (fault!("thread_without_user") || manager.user_id() == context.user_id())
                     && manager.thread_id() == context.thread_id()
             })
         };
@@ -475,11 +518,16 @@ impl<S: Session> Core<S> {
         self.slab.glance(key.index(), |glance| f(&glance.notes))
     }
 
-    pub(super) fn isolation_hash(&self, context: &UserExecutionContext) -> u64 {
-        if cfg!(fault = "thread_without_user") {
-            return self.registry.hash(context.thread_id());
+    pub(super) fn hash_of_thread(&self, user: &UserId, thread: &ThreadId) -> Hash32 {
+        self.isolation_hash(self.registry.hash(user), thread)
+    }
+
+    /// The same for a user who is hashed already.
+    pub(super) fn isolation_hash(&self, user_hash: Hash32, thread: &ThreadId) -> Hash32 {
+        if fault!("thread_without_user") {
+            return self.registry.hash(thread);
         }
-        self.registry.hash(&(context.user_id(), context.thread_id()))
+        self.registry.hash(&(user_hash, thread))
     }
 
     /// The reserved slot that a claim became, if that was not withdrawn before: else the same slot may
@@ -488,8 +536,7 @@ impl<S: Session> Core<S> {
         let next = self.slab.next_life(of)?;
         let is_reserved = self.slab.state(next) == Some(State::Reserved);
         // After the header: it publishes whom the slot was handed to.
-        let is_ours =
-            cfg!(fault = "inherit_by_key") || self.notes(next, |notes| notes.was_handed_to(heir))?;
+        let is_ours = fault!("inherit_by_key") || self.notes(next, |notes| notes.was_handed_to(heir))?;
         (is_reserved && is_ours).then_some(next)
     }
 

@@ -2,7 +2,8 @@
 
 use super::core::{Core, Ended, Seat, SeatEnd, SeatSlot};
 use super::ends::End;
-use super::registry::{Shard, UserRef};
+use super::occupant::alarm_unit;
+use super::registry::{Hash32, Shard, UserRef};
 use crate::clock::Timestamp;
 use crate::error::Late;
 use crate::manager::{PooledWebSocketManager, Session, wake};
@@ -19,9 +20,16 @@ pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 impl<S: Session> Core<S> {
     /// Ends a lease whose user is known. Exactly one caller per life gets `Ok`.
-    pub(super) fn end(&self, user: UserRef, key: Key, reason: EndReason) -> Result<(), Late> {
-        let mut shard = self.registry.section(user.hash);
-        let ended = self.end_in(&mut shard, key, reason).map_err(|Stale| Late)?;
+    pub(super) fn end(&self, user_hash: Hash32, key: Key, reason: EndReason) -> Result<(), Late> {
+        let mut shard = self.registry.section(user_hash);
+        let ended = if fault!("unlink_outside_section") {
+            drop(shard);
+            let closing = self.slab.close(key).map_err(|Stale| Late)?;
+            shard = self.registry.section(user_hash);
+            self.unlink(&mut shard, closing, reason)
+        } else {
+            self.end_in(&mut shard, key, reason).map_err(|Stale| Late)?
+        };
         drop(shard);
         self.finish(ended);
         Ok(())
@@ -37,7 +45,7 @@ impl<S: Session> Core<S> {
     ) -> Result<Option<()>, Late> {
         let user = self.slab.pin(key, |glance, _| glance.notes.user()).map_err(|Stale| Late)?;
         let mut shard = self.registry.section(user.hash);
-        if !self.look(key, predicate).ok_or(Late)? && !cfg!(fault = "sweep_ignores_activity") {
+        if !self.look(key, predicate).ok_or(Late)? && !fault!("sweep_ignores_activity") {
             return Ok(None);
         }
         let ended = self.end_in(&mut shard, key, reason).map_err(|Stale| Late)?;
@@ -53,52 +61,57 @@ impl<S: Session> Core<S> {
         key: Key,
         reason: EndReason,
     ) -> Result<Ended<'_, S>, Stale> {
-        let closing = self.slab.close(key)?;
+        Ok(self.unlink(shard, self.slab.close(key)?, reason))
+    }
+
+    /// Takes a lease that has just ended out of the tables, in the section in which it ended.
+    fn unlink<'a>(&self, shard: &mut Shard, closing: Ended<'a, S>, reason: EndReason) -> Ended<'a, S> {
+        let key = closing.key();
         let now = self.clock.now();
-        let (user, isolation_hash, place, has_heir, end) = closing.value(|glance, shared| {
+        let (user, isolation_hash, place, has_heir) = closing.value(|glance, shared| {
             let notes = &glance.notes;
             notes.ended(key, reason);
-            let end = PooledWebSocketManager::of(&glance.manager, shared)
-                .map(|manager| End::new(key, &manager, reason, now));
-            (notes.user(), notes.isolation_hash(), notes.place(), notes.heir().is_some(), end)
+            let user = notes.user();
+            let isolation_hash = PooledWebSocketManager::of(&glance.manager, shared).map(|manager| {
+                shard.ends.push(user.hash, End::new(key, &manager, reason, now));
+                self.isolation_hash(user.hash, manager.thread_id())
+            });
+            (user, isolation_hash, notes.place(), notes.heir().is_some())
         });
-        if cfg!(fault = "missed_unlink") {
-            return Ok(closing);
+        if fault!("missed_unlink") {
+            return closing;
         }
-        let (user, isolation_hash) = if cfg!(fault = "clean_up_key_made_twice") {
-            (UserRef { hash: !user.hash, ..user }, !isolation_hash)
+        let user = if fault!("clean_up_key_made_twice") {
+            UserRef { hash: Hash32::from_bits(!user.hash.to_bits()), ..user }
         } else {
-            (user, isolation_hash)
+            user
         };
-        if let Some(moved) = shard.unlink(user, isolation_hash, key, place) {
-            self.notes(moved, |notes| notes.set_place(place));
-        }
         self.books.ended(reason);
         if has_heir {
             // The place is the heir's from now on, and counts as its reservation.
-            shard.add_reserved(user);
             self.books.inherited();
         } else {
             self.uncount(shard, user);
         }
-        if let Some(end) = end {
-            shard.ends.push(user.hash, end);
+        if let Some(moved) = shard.unlink(user, isolation_hash, key, place, has_heir) {
+            self.notes(moved, |notes| notes.set_place(place));
         }
-        shard.leave(user);
-        Ok(closing)
+        closing
     }
 
     /// The winner's work outside the section: wakes the owner, and lets the slot go.
     pub(super) fn finish(&self, ended: Ended<'_, S>) {
-        if let Some(waker) = ended.value(|_, shared| shared.waker.take()) {
+        // Whoever is alone with the slot cleans it, and wakes the owner once it is free.
+        if !ended.is_alone()
+            && let Some(waker) = ended.value(|_, shared| shared.outbound.take_waker())
+        {
             wake(waker);
         }
-        let key = ended.key();
         self.tell_ended(&ended);
-        drop(ended);
+        let is_vacated = ended.release();
         // A vacated slot has rung for itself. While a pin holds it, the user's count is free already; and
         // other pools of the domain hear of it from here only.
-        if self.attached.quotas.is_some() || self.slab.state(key) == Some(State::Closing) {
+        if !is_vacated || self.attached.quotas.is_some() {
             self.place_freed();
         }
     }
@@ -121,12 +134,12 @@ impl<S: Session> Core<S> {
     }
 
     /// Why a lease is over, as far as that is still known.
-    pub(super) fn why(&self, user: UserRef, key: Key) -> Revoked {
+    pub(super) fn why(&self, user_hash: Hash32, key: Key) -> Revoked {
         let read = || self.notes(key, |notes| notes.last_end(key)).flatten();
         let reason = read().or_else(|| {
             // The winner may be between the header and the word: its section ends before this one. Or the
             // slot has had another life since, and the word speaks of that.
-            let remembered = self.registry.section(user.hash).ends.reason_of(key);
+            let remembered = self.registry.section(user_hash).ends.reason_of(key);
             remembered.or_else(read)
         });
         Revoked::new(reason.unwrap_or(EndReason::Unknown))
@@ -139,16 +152,17 @@ impl<S: Session> Core<S> {
         let mut expired = 0;
         let mut overdue = Vec::new();
         loop {
-            let has_more = self.slab.walk(
+            let has_more = self.slab.walk_due(
                 &mut cursor,
                 EXPIRY_BATCH,
-                |glance| {
+                alarm_unit(now),
+                |state, glance| {
                     let notes = &glance.notes;
                     let heir = notes.heir(); // before its deadline: see `name_heir`
-                    notes.is_overdue(now).then(|| (notes.user(), notes.isolation_hash(), heir))
+                    (glance.alarm(state), notes.is_overdue(now).then(|| (notes.user(), heir)))
                 },
                 |key, state, found| {
-                    let Some((user, isolation_hash, heir)) = found else { return };
+                    let Some((user, heir)) = found else { return };
                     let slot = match (state, heir) {
                         (State::Reserved, _) => SeatSlot::Reserved(key),
                         (State::Live | State::Closing, Some(heir)) => {
@@ -156,7 +170,7 @@ impl<S: Session> Core<S> {
                         }
                         _ => return,
                     };
-                    overdue.push(Seat { user, isolation_hash, slot });
+                    overdue.push(Seat { user, slot });
                 },
             );
             expired += overdue.drain(..).filter(|&seat| self.give_back(seat, SeatEnd::Expired)).count();

@@ -4,6 +4,7 @@
 //! user who reconnects all the time overwrites its own ends, not those of the others.
 
 use super::Pool;
+use super::registry::Hash32;
 use crate::clock::Timestamp;
 use crate::id::{RunId, ThreadId, UserId};
 use crate::manager::{PooledWebSocketManager, Session};
@@ -13,6 +14,10 @@ use std::panic::Location;
 
 /// Ends that one shard remembers, of all its users.
 const PER_SHARD: usize = 16;
+
+/// Reasons that one shard remembers, 12 bytes each: for owners that come late, as on a busy machine, when
+/// their slot and the records above are others' already.
+const REASONS: usize = 128;
 
 /// Ends that are remembered of one user.
 pub(crate) const PER_USER: usize = 4;
@@ -70,23 +75,33 @@ impl End {
 /// The last ends of a shard. Allocated once, at the first end.
 #[derive(Default)]
 pub(super) struct Ends {
-    /// Part of the user's hash and the number of the end, beside the record and dense, since they are
+    /// The user's hash and the number of the end, beside the record and dense, since they are
     /// searched at each end.
     tags: Vec<Tag>,
     records: Vec<End>,
+    /// In a circle; the next one goes to `next % REASONS`.
+    reasons: Vec<(Key, EndReason)>,
     /// Compared by distance, so that it may wrap.
     next: u32,
 }
 
 #[derive(Clone, Copy)]
 struct Tag {
-    user: u32,
+    user: Hash32,
     number: u32,
 }
 
 impl Ends {
-    pub(super) fn push(&mut self, user_hash: u64, end: End) {
-        let tag = Tag { user: user_hash as u32, number: self.next };
+    pub(super) fn push(&mut self, user_hash: Hash32, end: End) {
+        let tag = Tag { user: user_hash, number: self.next };
+        let reason = (end.key, end.reason);
+        match self.reasons.get_mut(self.next as usize % REASONS) {
+            Some(place) => *place = reason,
+            None => {
+                self.reasons.reserve_exact(REASONS - self.reasons.len());
+                self.reasons.push(reason);
+            }
+        }
         self.next = self.next.wrapping_add(1);
         match self.place_for(tag.user) {
             Some(place) => {
@@ -104,7 +119,7 @@ impl Ends {
 
     /// Why a lease ended that was one of the last.
     pub(super) fn reason_of(&self, key: Key) -> Option<EndReason> {
-        self.records.iter().find(|end| end.key == key).map(|end| end.reason)
+        self.reasons.iter().find(|(of, _)| *of == key).map(|&(_, reason)| reason)
     }
 
     /// A user's ends, the latest first.
@@ -121,16 +136,20 @@ impl Ends {
     }
 
     /// The place of the end to be forgotten, if there is no room for one more.
-    fn place_for(&self, user: u32) -> Option<usize> {
-        let age = |place: &usize| self.next.wrapping_sub(self.tags[*place].number);
-        let own = || (0..self.tags.len()).filter(|&place| self.tags[place].user == user);
-        if own().count() >= PER_USER && !cfg!(fault = "one_ring_for_all") {
-            return own().max_by_key(age);
+    fn place_for(&self, user: Hash32) -> Option<usize> {
+        let (mut own, mut oldest_own, mut oldest) = (0, (0, 0), (0, 0));
+        for (place, tag) in self.tags.iter().enumerate() {
+            let aged = (self.next.wrapping_sub(tag.number), place);
+            oldest = oldest.max(aged);
+            if tag.user == user {
+                own += 1;
+                oldest_own = oldest_own.max(aged);
+            }
         }
-        if self.tags.len() < PER_SHARD {
-            return None;
+        if own >= PER_USER && !fault!("one_ring_for_all") {
+            return Some(oldest_own.1);
         }
-        (0..self.tags.len()).max_by_key(age)
+        (self.tags.len() >= PER_SHARD).then_some(oldest.1)
     }
 }
 

@@ -10,14 +10,25 @@ use crate::slab::thread_number;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A cloneable handle on the core.
+/// A pool's own handle, cloneable.
 pub(super) enum Handle<S: Session> {
-    /// A pool's own handle: all stripes.
-    Pool(Arc<[Arc<Stripe<S>>]>),
-    /// A lease's handle: one stripe.
-    Lease(Arc<Stripe<S>>),
-    /// A handle on a pool that is never dropped.
+    Counted(Arc<Stripes<S>>),
+    /// On a pool that is never dropped.
     Leaked(&'static Core<S>),
+}
+
+/// The handle of a lease, or of anything else that begins and ends with a connection.
+pub(super) enum LeaseHandle<S: Session> {
+    /// Counts on one stripe.
+    Counted(Arc<Stripe<S>>),
+    /// On a pool that is never dropped.
+    Leaked(&'static Core<S>),
+}
+
+/// The core, and all places where leases count.
+pub(super) struct Stripes<S: Session> {
+    core: Arc<Core<S>>,
+    all: Box<[Arc<Stripe<S>>]>,
 }
 
 /// Allocated alone and at this alignment, the count in front of it shares its line with nothing.
@@ -34,26 +45,26 @@ impl<S: Session> Handle<S> {
             if cfg!(pool_loom) { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
         let count = (2 * cores).next_power_of_two().min(MAX_STRIPES);
         let stripe = || Arc::new(Stripe { core: core.clone() });
-        Self::Pool(std::iter::repeat_with(stripe).take(count).collect())
+        let all = std::iter::repeat_with(stripe).take(count).collect();
+        Self::Counted(Arc::new(Stripes { core, all }))
     }
 
     /// A handle for one lease or reservation, which counts on this thread's stripe only.
     #[inline]
-    pub(super) fn for_lease(&self) -> Self {
+    pub(super) fn for_lease(&self) -> LeaseHandle<S> {
         match self {
-            Self::Pool(stripes) => Self::Lease(stripes[thread_number() % stripes.len()].clone()),
-            Self::Lease(stripe) => Self::Lease(stripe.clone()),
-            Self::Leaked(core) => Self::Leaked(core),
+            Self::Counted(stripes) => {
+                // A power of two.
+                let number = thread_number() & (stripes.all.len() - 1);
+                LeaseHandle::Counted(stripes.all[number].clone())
+            }
+            Self::Leaked(core) => LeaseHandle::Leaked(core),
         }
     }
 
     pub(super) fn leak(self) -> Self {
-        let core: Arc<Core<S>> = match &self {
-            Self::Pool(stripes) => stripes[0].core.clone(),
-            Self::Lease(stripe) => stripe.core.clone(),
-            Self::Leaked(_) => return self,
-        };
-        let core: &'static Arc<Core<S>> = Box::leak(Box::new(core));
+        let Self::Counted(stripes) = self else { return self };
+        let core: &'static Arc<Core<S>> = Box::leak(Box::new(stripes.core.clone()));
         Self::Leaked(core)
     }
 }
@@ -64,8 +75,19 @@ impl<S: Session> Deref for Handle<S> {
     #[inline]
     fn deref(&self) -> &Core<S> {
         match self {
-            Self::Pool(stripes) => &stripes[0].core,
-            Self::Lease(stripe) => &stripe.core,
+            Self::Counted(stripes) => &stripes.core,
+            Self::Leaked(core) => core,
+        }
+    }
+}
+
+impl<S: Session> Deref for LeaseHandle<S> {
+    type Target = Core<S>;
+
+    #[inline]
+    fn deref(&self) -> &Core<S> {
+        match self {
+            Self::Counted(stripe) => &stripe.core,
             Self::Leaked(core) => core,
         }
     }
@@ -74,8 +96,17 @@ impl<S: Session> Deref for Handle<S> {
 impl<S: Session> Clone for Handle<S> {
     fn clone(&self) -> Self {
         match self {
-            Self::Pool(stripes) => Self::Pool(stripes.clone()),
-            Self::Lease(stripe) => Self::Lease(stripe.clone()),
+            Self::Counted(stripes) => Self::Counted(stripes.clone()),
+            Self::Leaked(core) => Self::Leaked(core),
+        }
+    }
+}
+
+impl<S: Session> Clone for LeaseHandle<S> {
+    #[inline]
+    fn clone(&self) -> Self {
+        match self {
+            Self::Counted(stripe) => Self::Counted(stripe.clone()),
             Self::Leaked(core) => Self::Leaked(core),
         }
     }

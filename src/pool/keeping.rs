@@ -1,36 +1,44 @@
-//! What a server needs of the pool beside leases: somebody who keeps the time, so that a connection
-//! needs no timer of its own, and the number of connections that are still being served.
+//! What a server needs of the pool beside leases: what a driver asks of its lease's manager, and the
+//! number of connections that are still being served.
 
 use super::Pool;
-use super::core::Core;
-use super::handle::Handle;
+use super::doorway::Doorway;
+use super::draining::DrainReport;
+use super::handle::LeaseHandle;
+use super::keeper::Keepers;
 use super::lease::Tie;
+use super::occupant::alarm_at;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::id::UserExecutionContext;
-use crate::manager::{Message, SendOutcome, Session, wake};
+use crate::manager::{Message, Room, SendOutcome, Session};
 use crate::reason::{EndReason, Revoked};
-use crate::slab::{Cells, Cursor, Key, Stale, State, thread_number};
-use crate::sync::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use crate::slab::{Cells, Key, Stale, thread_number};
+use crate::sync::{Mutex, Ordering};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::task::Waker;
 
 /// The part of the core that servers use.
 pub(super) struct Keeping {
-    /// Somebody calls [`Keeper::turn`] regularly.
-    has_keeper: AtomicBool,
+    pub(super) keepers: Keepers,
+    pub(super) doorway: Doorway,
+    /// The drain that is under way, or the last one.
+    pub(super) drain: Mutex<Option<DrainReport>>,
     serves: Cells<2>,
 }
 
 const BEGUN: usize = 0;
 const ENDED: usize = 1;
 
-/// Slots that a walk looks at under one epoch guard.
-const BATCH: usize = 4_096;
-
 impl Keeping {
     pub(super) fn new() -> Self {
-        Self { has_keeper: AtomicBool::new(false), serves: Cells::new() }
+        Self {
+            keepers: Keepers::new(),
+            doorway: Doorway::default(),
+            drain: Mutex::default(),
+            serves: Cells::new(),
+        }
     }
 }
 
@@ -39,8 +47,9 @@ impl<S: Session> Tie<S> {
         self.key
     }
 
-    pub(crate) fn config(&self) -> Arc<Config> {
-        self.handle.settings.load_full()
+    /// The numbers in force: for a moment, not to be kept.
+    pub(crate) fn config(&self) -> impl Deref<Target = Arc<Config>> {
+        self.handle.settings.load()
     }
 
     pub(crate) fn context(&self) -> &UserExecutionContext {
@@ -59,7 +68,7 @@ impl<S: Session> Tie<S> {
     /// keeper.
     pub(crate) fn watch(&self, waker: &Waker, now: Timestamp) -> Result<(), Revoked> {
         let watched = self.handle.slab.pin(self.key, |glance, shared| {
-            shared.waker.register(waker);
+            shared.outbound.register(waker);
             glance.manager.polled(now);
         });
         // Registered first, so that an end after this look finds the waker.
@@ -68,141 +77,105 @@ impl<S: Session> Tie<S> {
 
     /// The keeper is to wake the owner at `at`.
     pub(crate) fn wake_wanted(&self, at: Timestamp) {
+        let wanted = self.handle.slab.pin(self.key, |glance, _| glance.manager.wake_wanted(at));
         // Stale: the next `watch` says so.
-        let _: Result<(), Stale> = self.handle.slab.pin(self.key, |glance, _| glance.manager.wake_wanted(at));
+        if wanted.is_ok() && !fault!("wish_without_alarm") {
+            self.handle.slab.arm(self.key, alarm_at(at));
+        }
     }
 
-    /// Counts a connection as being served until the guard is dropped.
-    pub(crate) fn begin_serving(&self) -> Serving<S> {
+    /// Since when a message is incomplete; [`Timestamp::ZERO`]: it is complete now.
+    pub(crate) fn unfinished(&self, since: Timestamp) {
+        // Stale: the next turn finds out.
+        let _: Result<(), Stale> =
+            self.handle.slab.pin(self.key, |glance, _| glance.manager.unfinished(since));
+    }
+
+    /// Until when runs protect the manager; [`Timestamp::ZERO`] if none is under way.
+    pub(crate) fn run_until(&self) -> Timestamp {
+        let until = self.handle.slab.pin(self.key, |glance, _| glance.manager.run_until());
+        until.unwrap_or_default()
+    }
+
+    /// Whether the outbound queue is low, or empty.
+    pub(crate) fn has_room(&self) -> Result<bool, Revoked> {
+        let limits = self.handle.settings.outbound();
+        let low = |of: usize| (limits.low_water() * of as f64) as usize;
+        self.with(|manager| {
+            manager.queued() <= low(limits.messages()) && manager.queued_bytes() <= low(limits.bytes())
+        })
+    }
+
+    /// Why the lease is over, for whoever is to be told. A task that starts late may find that its slot's
+    /// memory has gone with the reason; in a drain that was most likely it, and true in any case.
+    pub(crate) fn why_for_the_peer(&self) -> EndReason {
+        match self.why().reason() {
+            EndReason::Unknown if self.handle.is_draining.load(Ordering::Acquire) => EndReason::Drain,
+            reason => reason,
+        }
+    }
+
+    /// A connection is being served, until [`Tie::end_serving`].
+    pub(crate) fn begin_serving(&self) {
         self.handle.keeping.serves.add(BEGUN, 1);
-        Serving { handle: self.handle.clone() }
+    }
+
+    pub(crate) fn end_serving(&self) {
+        self.handle.keeping.serves.add(ENDED, 1);
+    }
+
+    /// What all connections share.
+    pub(crate) fn room(&self) -> &Room {
+        &self.handle.slab.resident().room
     }
 
     /// Takes a message out for the time after the lease. Its bytes stay in the pool's account, until
     /// `held` is dropped.
     pub(crate) fn pop_held(&self, held: &mut Held<S>) -> Option<Message> {
-        let popped = self.handle.slab.pin(self.key, |glance, shared| {
-            let message = shared.outbound.pop()?;
-            glance.manager.sent(message.len(), self.now());
-            Some(message)
-        });
-        let message = popped.ok().flatten()?;
-        held.bytes += message.len();
-        Some(message)
+        let said = self.handle.next_said(self, |_| ()).ok()??;
+        held.bytes += said.budgeted;
+        Some(said.message)
     }
 
     /// Holds no bytes yet.
     pub(crate) fn hold(&self) -> Held<S> {
-        Held { handle: self.handle.clone(), bytes: 0 }
-    }
-
-    /// Makes the caller the pool's keeper, if it has none.
-    pub(crate) fn become_keeper(&self) -> Option<Keeper<S>> {
-        self.handle.become_keeper()
-    }
-}
-
-/// A connection that is being served.
-pub(crate) struct Serving<S: Session> {
-    handle: Handle<S>,
-}
-
-impl<S: Session> Drop for Serving<S> {
-    fn drop(&mut self) {
-        self.handle.keeping.serves.add(ENDED, 1);
+        Held::nothing(self.handle.clone())
     }
 }
 
 /// Bytes of the pool's outbound budget that outlive their queue.
 pub(crate) struct Held<S: Session> {
-    handle: Handle<S>,
+    handle: LeaseHandle<S>,
     bytes: usize,
+}
+
+impl<S: Session> Held<S> {
+    pub(super) fn nothing(handle: LeaseHandle<S>) -> Self {
+        Self { handle, bytes: 0 }
+    }
+
+    /// The numbers in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.handle.settings.load_full()
+    }
+
+    /// What all connections share.
+    pub(crate) fn room(&self) -> &Room {
+        &self.handle.slab.resident().room
+    }
 }
 
 impl<S: Session> Drop for Held<S> {
     fn drop(&mut self) {
-        self.handle.slab.resident().budget.give(thread_number(), self.bytes);
-    }
-}
-
-/// The one who keeps the time for a pool. Does not keep the pool itself.
-pub(crate) struct Keeper<S: Session> {
-    core: Weak<Core<S>>,
-    /// Scratch.
-    due: Vec<Key>,
-}
-
-impl<S: Session> Keeper<S> {
-    /// The pool's numbers, as long as it lives.
-    pub(crate) fn config(&self) -> Option<Arc<Config>> {
-        self.core.upgrade().map(|core| core.settings.load_full())
-    }
-
-    /// Wakes the owners whose time has come, and does the pool's housekeeping if asked. `false`: the
-    /// pool is gone.
-    pub(crate) fn turn(&mut self, is_housekeeping: bool) -> bool {
-        let Some(core) = self.core.upgrade() else { return false };
-        let now = core.clock.now();
-        core.wake_due(now, &mut self.due);
-        if is_housekeeping {
-            core.maintain(now);
-        }
-        true
-    }
-}
-
-impl<S: Session> Drop for Keeper<S> {
-    fn drop(&mut self) {
-        if let Some(core) = self.core.upgrade() {
-            core.keeping.has_keeper.store(false, Ordering::Release);
-            // Whoever runs on another runtime finds the post vacant and takes it.
-            core.wake_due(Timestamp::NEVER, &mut self.due);
-        }
-    }
-}
-
-impl<S: Session> Core<S> {
-    fn become_keeper(&self) -> Option<Keeper<S>> {
-        let has_keeper = &self.keeping.has_keeper;
-        // Every turn of every connection asks: a load leaves the line shared. AcqRel: pairs with the
-        // Release of a keeper that goes.
-        if has_keeper.load(Ordering::Relaxed) || has_keeper.swap(true, Ordering::AcqRel) {
-            return None;
-        }
-        let core = self.slab.resident().core()?.clone();
-        Some(Keeper { core, due: Vec::new() })
-    }
-
-    /// Wakes every owner that wanted to be woken by now.
-    fn wake_due(&self, now: Timestamp, due: &mut Vec<Key>) {
-        let mut cursor = Cursor::default();
-        let mut has_more = true;
-        while has_more {
-            let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-            has_more = self.slab.walk(
-                &mut cursor,
-                BATCH,
-                |glance| is_due(glance.manager.wake_at()),
-                |key, state, is_due| {
-                    if is_due && state == State::Live {
-                        due.push(key);
-                    }
-                },
-            );
-            for key in due.drain(..) {
-                let waker = self.slab.pin(key, |_, shared| shared.waker.take());
-                if let Ok(Some(waker)) = waker {
-                    wake(waker);
-                }
-            }
-        }
+        self.handle.slab.resident().room.budget.give(thread_number(), self.bytes);
     }
 }
 
 impl<S: Session> Pool<S> {
-    /// Makes the caller the pool's keeper, if it has none.
-    pub(crate) fn become_keeper(&self) -> Option<Keeper<S>> {
-        self.handle.become_keeper()
+    /// What all connections share.
+    #[cfg(feature = "engine")]
+    pub(crate) fn room(&self) -> &Room {
+        &self.handle.slab.resident().room
     }
 
     /// Connections that are being served, those included whose manager is free already and that are
@@ -214,21 +187,8 @@ impl<S: Session> Pool<S> {
         serves.sum(BEGUN).wrapping_sub(ended) as usize
     }
 
-    /// Ends every lease that is live throughout the call. Returns how many.
-    pub(crate) fn evict_all(&self, reason: EndReason) -> usize {
-        let mut cursor = Cursor::default();
-        let mut live = Vec::new();
-        let mut evicted = 0;
-        let mut has_more = true;
-        while has_more {
-            has_more = self.handle.slab.live_keys(&mut cursor, BATCH, &mut live);
-            evicted += live.drain(..).filter(|&key| self.evict(key, reason).is_ok()).count();
-        }
-        evicted
-    }
-
-    /// Leases and reservations.
-    pub(crate) fn occupied(&self) -> usize {
-        self.handle.slab.occupied()
+    /// Connections that have been served to their end since the pool was built.
+    pub(crate) fn served(&self) -> usize {
+        self.handle.keeping.serves.sum(ENDED) as usize
     }
 }

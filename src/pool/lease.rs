@@ -1,10 +1,10 @@
 //! The owner's right to a manager. It is a key, not a reference: the manager can be taken back from
 //! an owner that hangs or leaks it.
 
-use super::core::Opened;
-use super::handle::Handle;
+use super::handle::LeaseHandle;
 use super::occupant::Public;
-use super::registry::UserRef;
+use super::outgoing::Said;
+use super::registry::{Hash32, UserRef};
 use crate::error::{Late, TransitionError};
 use crate::id::UserExecutionContext;
 use crate::manager::{InvalidTransition, Message, PooledWebSocketManager, Session, Shared};
@@ -24,9 +24,8 @@ pub struct Lease<S: Session = ()> {
 }
 
 impl<S: Session> Lease<S> {
-    pub(super) fn new(handle: Handle<S>, opened: Opened, context: UserExecutionContext) -> Self {
-        let Opened { owner, user } = opened;
-        Self { tie: Tie { handle, user, key: owner.key(), context }, owner }
+    pub(super) fn new(handle: LeaseHandle<S>, owner: Owner, context: UserExecutionContext) -> Self {
+        Self { tie: Tie { handle, key: owner.key(), context }, owner }
     }
 
     /// The manager's key: what others need to send to it, or to evict it.
@@ -84,7 +83,7 @@ impl<S: Session> Lease<S> {
     /// [`TransitionError`].
     pub fn disconnected(&self) -> Result<(), TransitionError> {
         self.tie.advance(|manager| manager.mark_disconnected())?;
-        self.tie.handle.may_be_due(self.tie.user);
+        self.tie.handle.user_may_be_due(self.tie.user_hash(), self.tie.context.user_id());
         self.tie.handle.maintenance.news.of(self.tie.key);
         Ok(())
     }
@@ -108,7 +107,8 @@ impl<S: Session> Lease<S> {
     ///
     /// [`Revoked`] if the lease is over.
     pub fn received(&self, bytes: usize) -> Result<(), Revoked> {
-        self.tie.received(bytes)
+        let now = self.tie.handle.clock.now();
+        self.tie.look(|glance| glance.manager.received(bytes, now))
     }
 
     /// The next message to send, if one is queued. It counts as sent.
@@ -167,14 +167,23 @@ impl<S: Session> Lease<S> {
     }
 }
 
-impl<S: Session> Drop for Lease<S> {
-    fn drop(&mut self) {
+impl<S: Session> Lease<S> {
+    /// Frees the manager, if nobody has done so before.
+    pub(crate) fn give_up(&self) {
         let is_served = || self.with(|manager| manager.last_poll().is_some()) == Ok(true);
-        if cfg!(fault = "dropped_lease_stays") || (cfg!(fault = "cancelled_task_stays") && is_served()) {
+        if fault!("dropped_lease_stays") || (fault!("cancelled_task_stays") && is_served()) {
             return;
         }
-        // Late: it was closed, evicted or taken over before.
-        let _ = self.tie.end(EndReason::Dropped);
+        if self.is_live() {
+            // Late: it was closed, evicted or taken over this instant.
+            let _ = self.tie.end(EndReason::Dropped);
+        }
+    }
+}
+
+impl<S: Session> Drop for Lease<S> {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 
@@ -191,7 +200,7 @@ impl<S: Session> fmt::Debug for Lease<S> {
 /// An agent's run on a manager. Dropped, the run is over. It does not keep the lease.
 #[must_use = "dropping it ends the run"]
 pub struct RunGuard<S: Session = ()> {
-    handle: Handle<S>,
+    handle: LeaseHandle<S>,
     user: UserRef,
     key: Key,
 }
@@ -214,8 +223,7 @@ impl<S: Session> fmt::Debug for RunGuard<S> {
 
 /// A lease's connection to the pool, without the right to the application's state.
 pub(crate) struct Tie<S: Session> {
-    pub(super) handle: Handle<S>,
-    user: UserRef,
+    pub(super) handle: LeaseHandle<S>,
     pub(super) key: Key,
     pub(super) context: UserExecutionContext,
 }
@@ -226,11 +234,15 @@ impl<S: Session> Tie<S> {
     }
 
     pub(crate) fn why(&self) -> Revoked {
-        self.handle.why(self.user, self.key)
+        self.handle.why(self.user_hash(), self.key)
     }
 
     pub(crate) fn end(&self, reason: EndReason) -> Result<(), Late> {
-        self.handle.end(self.user, self.key, reason)
+        self.handle.end(self.user_hash(), self.key, reason)
+    }
+
+    fn user_hash(&self) -> Hash32 {
+        self.handle.registry.hash(self.context.user_id())
     }
 
     pub(crate) fn with<T>(&self, f: impl FnOnce(&PooledWebSocketManager<'_>) -> T) -> Result<T, Revoked> {
@@ -255,47 +267,45 @@ impl<S: Session> Tie<S> {
 
     pub(crate) fn begin_run(&self) -> Result<RunGuard<S>, Revoked> {
         let until = self.handle.clock.now().after(self.handle.settings.load().run_limit);
-        let begun = self.handle.slab.pin(self.key, |glance, _| glance.manager.run_began(until));
-        begun.map_err(|Stale| self.why())?;
-        Ok(RunGuard { handle: self.handle.clone(), user: self.user, key: self.key })
+        let user = self.look(|glance| {
+            glance.manager.run_began(until);
+            glance.notes.user()
+        })?;
+        Ok(RunGuard { handle: self.handle.clone(), user, key: self.key })
     }
 
+    /// For a driver, who alone notes what comes in.
+    #[cfg(feature = "serve")]
     pub(crate) fn received(&self, bytes: usize) -> Result<(), Revoked> {
         let now = self.handle.clock.now();
-        let noted = self.handle.slab.pin(self.key, |glance, _| glance.manager.received(bytes, now));
-        noted.map_err(|Stale| self.why())
+        self.look(|glance| glance.manager.received_by_driver(bytes, now))
+    }
+
+    fn look<T>(&self, f: impl FnOnce(&Public) -> T) -> Result<T, Revoked> {
+        self.handle.slab.pin(self.key, |glance, _| f(glance)).map_err(|Stale| self.why())
     }
 
     pub(crate) fn pop(&self) -> Result<Option<Message>, Revoked> {
-        let popped = self.handle.slab.pin(self.key, |glance, shared| {
-            glance.manager.polled(self.handle.clock.now());
-            self.take(glance, shared)
-        });
-        popped.map_err(|Stale| self.why())
+        self.settle(self.handle.next_said(self, |_| ()))
     }
 
     pub(crate) fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Result<Message, Revoked>> {
-        let polled = self.handle.slab.pin(self.key, |glance, shared| {
-            glance.manager.polled(self.handle.clock.now());
-            self.take(glance, shared).or_else(|| {
-                // Register, then look again: a message that came between the two has woken nobody.
-                shared.waker.register(cx.waker());
-                self.take(glance, shared)
-            })
-        });
-        match polled {
+        let register = |shared: &Shared| shared.outbound.register(cx.waker());
+        match self.settle(self.handle.next_said(self, register)) {
             Ok(Some(message)) => Poll::Ready(Ok(message)),
-            // The same for the end of the lease: one that came before we registered woke nobody.
+            // An end that came before we registered woke nobody.
             Ok(None) if self.is_live() => Poll::Pending,
-            Ok(None) | Err(Stale) => Poll::Ready(Err(self.why())),
+            Ok(None) => Poll::Ready(Err(self.why())),
+            Err(revoked) => Poll::Ready(Err(revoked)),
         }
     }
 
-    /// Pops a message and accounts for it.
-    fn take(&self, glance: &Public, shared: &Shared) -> Option<Message> {
-        let message = shared.outbound.pop()?;
-        self.handle.slab.resident().budget.give(thread_number(), message.len());
-        glance.manager.sent(message.len(), self.handle.clock.now());
-        Some(message)
+    /// Gives the bytes of what was taken back to the budget.
+    fn settle(&self, taken: Result<Option<Said>, Stale>) -> Result<Option<Message>, Revoked> {
+        let said = taken.map_err(|Stale| self.why())?;
+        Ok(said.map(|said| {
+            self.handle.slab.resident().room.budget.give(thread_number(), said.budgeted);
+            said.message
+        }))
     }
 }

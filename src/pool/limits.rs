@@ -2,16 +2,16 @@
 //! from the user's own connections.
 
 use super::core::{Core, Seat, SeatSlot};
-use super::occupant::Heir;
+use super::occupant::{Heir, Occupants, alarm_at};
 use super::quota::Full;
-use super::registry::{Shard, UserRef, UserRules};
+use super::registry::{Hash32, Shard, UserRef, UserRules};
 use crate::clock::Timestamp;
 use crate::config::{AtLimit, Config, DuplicatePolicy};
 use crate::error::ReserveError;
 use crate::id::{UserExecutionContext, UserId};
 use crate::manager::{PooledWebSocketManager, Session};
 use crate::reason::EndReason;
-use crate::slab::{Key, Shortage, State};
+use crate::slab::{Key, Shortage, Starting, State};
 use crate::sync::Ordering;
 
 /// The thread is open, and duplicates are rejected.
@@ -28,8 +28,8 @@ impl<S: Session> Core<S> {
         user: &UserId,
         max_managers: usize,
         config: &Config,
-    ) -> Result<Result<Key, Grow>, ReserveError> {
-        let claim = || self.slab.claim_in_place();
+    ) -> Result<Result<Starting<'_, Occupants<S>>, Grow>, ReserveError> {
+        let claim = || self.slab.start_in_place();
         let claimed = match &self.attached.quotas {
             Some(quotas) => quotas.take(user, max_managers, claim).map_err(|full| match full {
                 Full::User => ReserveError::UserFull { max_managers },
@@ -38,7 +38,7 @@ impl<S: Session> Core<S> {
             None => claim(),
         };
         match claimed {
-            Ok(key) => Ok(Ok(key)),
+            Ok(starting) => Ok(Ok(starting)),
             Err(Shortage::Grow) => Ok(Err(Grow)),
             Err(Shortage::Full) => Err(ReserveError::PoolFull { capacity: config.capacity }),
         }
@@ -48,7 +48,7 @@ impl<S: Session> Core<S> {
     pub(super) fn uncount(&self, shard: &mut Shard, user: UserRef) {
         if let Some(quotas) = &self.attached.quotas
             && let Some(entry) = shard.holder(user)
-            && !cfg!(fault = "end_not_told_to_the_domain")
+            && !fault!("end_not_told_to_the_domain")
         {
             quotas.give(&entry.user);
         }
@@ -80,7 +80,7 @@ impl<S: Session> Core<S> {
     pub(super) fn inherit(
         &self,
         shard: &Shard,
-        isolation_hash: u64,
+        isolation_hash: Hash32,
         context: &UserExecutionContext,
         deadline: Timestamp,
         config: &Config,
@@ -89,7 +89,7 @@ impl<S: Session> Core<S> {
             return None;
         }
         let of = self.twin(shard, isolation_hash, context)?;
-        self.claim_place_of(of, isolation_hash, deadline, EndReason::Takeover)
+        self.claim_place_of(of, deadline, EndReason::Takeover)
     }
 
     /// No place is left, but the policy makes one: that of the user's oldest, or idlest, connection is
@@ -97,8 +97,7 @@ impl<S: Session> Core<S> {
     pub(super) fn replace_own(
         &self,
         shard: &Shard,
-        user_hash: u64,
-        isolation_hash: u64,
+        user_hash: Hash32,
         context: &UserExecutionContext,
         policy: AtLimit,
         deadline: Timestamp,
@@ -107,14 +106,14 @@ impl<S: Session> Core<S> {
             return None;
         }
         let (_, of) = self.next_victim(shard, user_hash, context.user_id(), policy)?;
-        self.claim_place_of(of, isolation_hash, deadline, EndReason::Limit)
+        self.claim_place_of(of, deadline, EndReason::Limit)
     }
 
     /// The connection that a policy takes next, and whether it is in a run, as all others are then.
     fn next_victim(
         &self,
         shard: &Shard,
-        user_hash: u64,
+        user_hash: Hash32,
         user: &UserId,
         policy: AtLimit,
     ) -> Option<((bool, Timestamp), Key)> {
@@ -135,6 +134,7 @@ impl<S: Session> Core<S> {
         &self,
         shard: &Shard,
         seat: &mut Seat,
+        isolation_hash: Hash32,
         context: &UserExecutionContext,
     ) -> Result<(), ThreadInUse> {
         let SeatSlot::Heir { of, heir, reason: EndReason::Limit } = seat.slot else { return Ok(()) };
@@ -145,7 +145,7 @@ impl<S: Session> Core<S> {
         let user_hash = seat.user.hash;
         let rules = shard.rules(user_hash, context.user_id());
         let now = self.clock.now();
-        let twin = self.twin(shard, seat.isolation_hash, context);
+        let twin = self.twin(shard, isolation_hash, context);
         let is_in_run = || self.look(of, |manager| manager.is_running(now)) == Some(true);
         let chosen = match (config.duplicates, twin) {
             (DuplicatePolicy::Reject, Some(_)) => return Err(ThreadInUse),
@@ -160,7 +160,7 @@ impl<S: Session> Core<S> {
         if let Some((key, reason)) = chosen {
             let deadline = now.after(config.reservation_deadline);
             // First the new claim: there is none on a twin that somebody else has claimed.
-            if let Some(moved) = self.claim_place_of(key, seat.isolation_hash, deadline, reason) {
+            if let Some(moved) = self.claim_place_of(key, deadline, reason) {
                 self.disinherit(of, heir);
                 *seat = moved;
             }
@@ -168,22 +168,18 @@ impl<S: Session> Core<S> {
         Ok(())
     }
 
-    fn claim_place_of(
-        &self,
-        of: Key,
-        isolation_hash: u64,
-        deadline: Timestamp,
-        reason: EndReason,
-    ) -> Option<Seat> {
+    fn claim_place_of(&self, of: Key, deadline: Timestamp, reason: EndReason) -> Option<Seat> {
         // Relaxed: only uniqueness counts.
         let heir = Heir::new(self.heirs.fetch_add(1, Ordering::Relaxed));
-        self.notes(of, |notes| {
+        let user = self.notes(of, |notes| {
             if notes.heir().is_some() {
                 return None;
             }
             notes.name_heir(heir, deadline);
-            Some(Seat { user: notes.user(), isolation_hash, slot: SeatSlot::Heir { of, heir, reason } })
-        })?
+            Some(notes.user())
+        })??;
+        self.slab.arm(of, alarm_at(deadline));
+        Some(Seat { user, slot: SeatSlot::Heir { of, heir, reason } })
     }
 }
 

@@ -123,7 +123,7 @@ struct Turn<'a>(&'a AtomicBool);
 impl<'a> Turn<'a> {
     fn begin(is_running: &'a AtomicBool) -> Option<Self> {
         // Acquire and Release: one turn sees what the last one wrote.
-        let is_first = !is_running.swap(true, Ordering::Acquire) || cfg!(fault = "two_turns_at_once");
+        let is_first = !is_running.swap(true, Ordering::Acquire) || fault!("two_turns_at_once");
         is_first.then_some(Self(is_running))
     }
 }
@@ -180,6 +180,7 @@ impl<S: Session> Core<S> {
             }
         }
         step(&mut |_| self.tidy());
+        step(&mut |_| self.sweep_journals(now));
         self.log.catch_up();
         *self.maintenance.schedule.lock() = schedule;
         self.maintenance.last.store(now.as_millis(), Ordering::Relaxed);
@@ -259,6 +260,7 @@ impl<S: Session> Core<S> {
         self.slab.shrink_settled(self.slab.occupied() / 4 + SPARE_SLOTS);
         self.slab.refresh_hints();
         self.registry.shrink();
+        self.slab.resident().room.trim();
         if let Some(quotas) = &self.attached.quotas {
             quotas.shrink();
         }

@@ -88,7 +88,7 @@ const MAX_NEWS: usize = 4_096;
 impl News {
     /// This manager may be dead earlier than its mark says.
     pub(super) fn of(&self, key: Key) {
-        if cfg!(fault = "news_is_lost") {
+        if fault!("news_is_lost") {
             return;
         }
         let mut told = self.0.lock();

@@ -9,9 +9,19 @@
 
 mod builder;
 mod core;
+mod deliveries;
+#[cfg(feature = "serve")]
+mod doorway;
+#[cfg(feature = "serve")]
+mod draining;
 mod ending;
 mod ends;
+mod events;
 mod handle;
+#[cfg(feature = "serve")]
+mod inbound;
+#[cfg(feature = "serve")]
+mod keeper;
 #[cfg(feature = "serve")]
 mod keeping;
 mod lease;
@@ -23,6 +33,7 @@ mod marks;
 mod metrics;
 mod observer;
 mod occupant;
+mod outgoing;
 mod quota;
 mod registry;
 mod reservation;
@@ -35,19 +46,26 @@ mod waiting;
 mod watch;
 
 pub use builder::PoolBuilder;
+pub use deliveries::DeliveryFigures;
+#[cfg(feature = "serve")]
+pub use draining::DrainReport;
 pub use ends::End;
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+pub use events::EventDataError;
+pub use events::{AgentEvent, EventData, EventId, EventIdError, Run, ThreadFigures};
 pub use lease::{Lease, RunGuard};
 pub use ledger::{Ledger, Refusals, Tally, Verdict};
 pub use maintenance::{Maintained, MaintenanceStatus};
 pub use metrics::{CleanupMetrics, DurationBucket};
-pub use observer::{Alert, Observer};
+pub use observer::{Alert, Observer, Pressure};
 pub use quota::{QuotaDomain, TenantFigures, UnknownTenant};
 pub use reservation::{Reservation, ReserveWait};
-pub use send::SendReport;
+pub use send::{ManyReport, SendReport};
 pub use settings::{ConfigVersion, NoEarlierConfig};
 pub use snapshot::{ManagerSnapshot, PoolSnapshot, Suspect, Suspicion};
 pub use sweep::{Operation, Scope, StrategyCount, SweepPolicy, SweepReport};
-pub use verbs::{ManagerLease, ManagerPool, ManagerReservation};
+pub use verbs::{ManagerLease, ManagerPool, ManagerReservation, ManagerRun};
 pub use watch::UserCheck;
 /// What the double shares with the pool: its books, what is hung on it, and small decisions.
 #[cfg(feature = "testing")]
@@ -55,6 +73,7 @@ pub(crate) use {
     builder::PoolName,
     ending::EXPIRY_INTERVAL,
     ends::PER_USER as ENDS_PER_USER,
+    events::{EventOf, Past, event_message, gap_message},
     ledger::Beginning,
     limits::forcing_rank,
     maintenance::{FORGOTTEN_AFTER, is_due},
@@ -67,8 +86,13 @@ pub(crate) use {
 };
 #[cfg(feature = "serve")]
 pub(crate) use {
-    keeping::{Held, Keeper, Serving},
+    doorway::Entered,
+    draining::EvictionWalk,
+    inbound::Inbound,
+    keeper::Keeper,
+    keeping::Held,
     lease::Tie,
+    outgoing::{BATCH, Outgoing},
 };
 
 use crate::clock::Clock;
@@ -148,7 +172,6 @@ impl<S: Session> Pool<S> {
             admitted = core.reserve_in_turn(context);
         }
         admitted
-            .and_then(|seat| core.prepare(seat).map(|()| seat))
             .inspect_err(|&error| core.refused(context, error))
             .map(|seat| Reservation::new(self.handle.for_lease(), seat, context.clone(), made_at))
     }
@@ -203,13 +226,13 @@ impl<S: Session> Pool<S> {
     pub fn keys_of(&self, user: &UserId) -> Vec<Key> {
         let hash = self.handle.registry.hash(user);
         let shard = self.handle.registry.section(hash);
-        shard.user(hash, user).map_or_else(Vec::new, |entry| entry.members.clone())
+        shard.user(hash, user).map_or_else(Vec::new, |entry| entry.members.to_vec())
     }
 
     /// Sets how many managers a single user may have, or with `None` goes back to the configured
     /// number. A lowered limit closes nobody.
     pub fn set_user_limit(&self, user: &UserId, max_managers: Option<usize>) {
-        if cfg!(fault = "lowered_limit_closes") {
+        if fault!("lowered_limit_closes") {
             let _ = self.cleanup_all_user_managers(user, EndReason::Limit);
         }
         let hash = self.handle.registry.hash(user);

@@ -3,8 +3,9 @@
 use super::ends::End;
 use super::quota::QuotaDomain;
 use crate::control::AlertLevel;
-use crate::id::UserId;
+use crate::id::{IsolationKey, UserId};
 use crate::manager::{PooledWebSocketManager, contain};
+use crate::slab::Key;
 use crate::sync::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -20,10 +21,33 @@ pub trait Observer: Send + Sync + 'static {
         let _ = alert;
     }
 
+    /// A connection's queue has become high, or a high one low: what is sent to it should slow down, or
+    /// may go on. On the thread of whoever sent, or of the connection's own task; never two at a time for a
+    /// connection, and what is told last is how it is. A change that is over before it could be told is not.
+    fn pressure(&self, pressure: &Pressure) {
+        let _ = pressure;
+    }
+
     /// A lease has ended, whichever way.
     fn ended(&self, end: &End) {
         let _ = end;
     }
+}
+
+/// A queue's change between high and low: see [`crate::manager::OutboundLimits::high_water`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pressure {
+    /// The connection.
+    pub key: Key,
+    /// Whose it is.
+    pub to: IsolationKey,
+    /// It is high now; otherwise low.
+    pub is_high: bool,
+    /// Messages that wait.
+    pub queued: usize,
+    /// Bytes that wait.
+    pub queued_bytes: usize,
 }
 
 /// A change of level.
@@ -58,8 +82,8 @@ pub(crate) struct Attachments {
 }
 
 impl Attachments {
-    /// Does anybody want to hear of ends?
-    pub(super) fn is_observed(&self) -> bool {
+    /// Does anybody want to hear anything?
+    pub(crate) fn is_observed(&self) -> bool {
         self.observer.is_some()
     }
 
@@ -69,6 +93,10 @@ impl Attachments {
 
     pub(crate) fn alert(&self, alert: &Alert) {
         self.tell(|observer| observer.alert(alert));
+    }
+
+    pub(crate) fn pressure(&self, pressure: &Pressure) {
+        self.tell(|observer| observer.pressure(pressure));
     }
 
     fn tell(&self, what: impl FnOnce(&dyn Observer)) {

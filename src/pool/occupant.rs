@@ -1,24 +1,24 @@
 //! What the pool keeps in a slot: the manager, and the pool's own notes beside it.
 
 use super::core::Core;
-use super::registry::UserRef;
+use super::deliveries::Deliveries;
+use super::registry::{Hash32, UserRef};
 use super::waiting::Waiting;
 use crate::clock::Timestamp;
 use crate::control::Figures;
-use crate::manager::{
-    ByteBudget, Glance, ManagerState, Owned, PooledWebSocketManager, Session, Shared, wake,
-};
+use crate::manager::{Glance, ManagerState, Owned, PooledWebSocketManager, Room, Session, Shared, wake};
 use crate::reason::EndReason;
-use crate::slab::{Fate, Key, Resident, Vacated, thread_number};
-use crate::sync::{AtomicU64, Ordering};
+use crate::slab::{Alarm, Fate, Key, Resident, State, Vacated, thread_number};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use std::marker::PhantomData;
 use std::sync::{OnceLock, Weak};
 use std::task::Waker;
 
 /// The slab's resident: managers with an application state `S`.
 pub(super) struct Occupants<S: Session> {
-    /// Bytes that all outbound queues may hold together.
-    pub(super) budget: ByteBudget,
+    /// The memory that all connections share.
+    pub(super) room: Room,
+    pub(super) deliveries: Deliveries,
     /// Those who wait for a slot.
     pub(super) waiting: Waiting,
     /// Rung when a slot becomes free, for those who wait for one.
@@ -27,9 +27,10 @@ pub(super) struct Occupants<S: Session> {
 }
 
 impl<S: Session> Occupants<S> {
-    pub(super) fn new(budget_bytes: usize) -> Self {
+    pub(super) fn new(room: Room) -> Self {
         Self {
-            budget: ByteBudget::new(budget_bytes),
+            room,
+            deliveries: Deliveries::new(),
             waiting: Waiting::new(),
             bell: OnceLock::new(),
             session: PhantomData,
@@ -67,6 +68,30 @@ impl Public {
             run_until: manager.run_until(),
         }
     }
+
+    /// When somebody has to look after the slot, which is in this state: at the deadline of a reservation or
+    /// of a claim, or when the owner wants to be woken.
+    pub(super) fn alarm(&self, state: State) -> Alarm {
+        // The heir before its deadline: see `name_heir`.
+        let has_claim = !matches!(state, State::Live | State::Closing) || self.notes.heir().is_some();
+        let claim = if has_claim { self.notes.deadline() } else { None };
+        let wish = if state == State::Live { self.manager.wake_at() } else { None };
+        let alarm = |moment: Option<Timestamp>| moment.map_or(Alarm::NONE, alarm_at);
+        alarm(claim).or(alarm(wish))
+    }
+}
+
+/// Milliseconds of a unit of an alarm: as coarse as lets them last for 8 years. After that all have come, and
+/// every scan looks at every slot that has one.
+const ALARM_UNIT: u64 = 64;
+
+/// The unit in which a moment lies, so the alarm comes at that moment at the latest.
+pub(super) fn alarm_unit(moment: Timestamp) -> u32 {
+    u32::try_from(moment.as_millis() / ALARM_UNIT).unwrap_or(u32::MAX)
+}
+
+pub(super) fn alarm_at(moment: Timestamp) -> Alarm {
+    Alarm::at(alarm_unit(moment))
 }
 
 /// The same of a manager that is pinned.
@@ -87,8 +112,9 @@ impl<S: Session> Resident for Occupants<S> {
 
     fn clean(&self, vacated: Vacated<'_, Self>) -> (Fate, Residue) {
         let Vacated { glance, shared, owned, is_winner, has_next_life } = vacated;
-        let cleaned = shared.clean(&glance.manager);
-        self.budget.give(thread_number(), cleaned.queued_bytes);
+        let cleaned = shared.clean(&glance.manager, &self.room);
+        self.room.budget.give(thread_number(), cleaned.queued_bytes);
+        self.deliveries.unsent(cleaned.unsent);
         // The application's reset may be slow or panic: it never runs on a thread that only happened
         // to hold the last pin.
         let is_broken = if is_winner {
@@ -133,58 +159,56 @@ pub(super) struct Residue {
 /// is alone), read by walks.
 #[derive(Default)]
 pub(super) struct Notes {
-    user_hash: AtomicU64,
-    user_serial: AtomicU64,
-    isolation_hash: AtomicU64,
-    /// Position in the user's member list.
-    place: AtomicU64,
     /// When a reservation, or an heir's claim, is taken back; 0 while there is none.
     deadline: AtomicU64,
+    user_hash: AtomicU32,
+    user_serial: AtomicU32,
+    /// Position in the user's member list, if that is long.
+    place: AtomicU32,
     /// Who inherits the slot when its occupant ends; 0 for nobody.
-    heir: AtomicU64,
+    heir: AtomicU32,
     /// The last heir that the slot was handed to: a claim that was withdrawn in time is not this one,
     /// and has no right to the slot's next life.
-    handed_to: AtomicU64,
-    last_end: AtomicU64,
+    handed_to: AtomicU32,
+    last_end: AtomicU32,
 }
 
-/// A claim to inherit a slot. Never 0, never the same twice in a pool.
+/// A claim to inherit a slot. Never 0; and the same number again only when four billion claims of the pool
+/// lie between, of which one lasts no longer than a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heir(u64);
+pub(super) struct Heir(u32);
 
 impl Heir {
-    pub(super) fn new(number: u64) -> Self {
+    pub(super) fn new(number: u32) -> Self {
         Self(number.max(1))
     }
 }
 
 // Relaxed throughout, unless said otherwise: a section's lock, or the slot's header, orders these.
 impl Notes {
-    /// The slot was claimed for a user's reservation.
+    /// The slot was claimed for a user's reservation. Its alarm is the caller's to set.
     pub(super) fn reserved(&self, user: UserRef, deadline: Timestamp) {
-        self.user_hash.store(user.hash, Ordering::Relaxed);
-        self.user_serial.store(user.serial, Ordering::Relaxed);
-        // Release: pairs with the Acquire in `is_overdue`, after which the user is read.
+        self.set_user(user);
+        // Release: pairs with the Acquire in `deadline`, after which the user is read.
         self.deadline.store(deadline.as_millis(), Ordering::Release);
     }
 
     /// The reservation became a lease.
-    pub(super) fn opened(&self, user: UserRef, isolation_hash: u64) {
-        self.user_hash.store(user.hash, Ordering::Relaxed);
-        self.user_serial.store(user.serial, Ordering::Relaxed);
-        self.isolation_hash.store(isolation_hash, Ordering::Relaxed);
+    pub(super) fn opened(&self, user: UserRef) {
+        self.set_user(user);
         self.deadline.store(0, Ordering::Relaxed);
+    }
+
+    fn set_user(&self, user: UserRef) {
+        self.user_hash.store(user.hash.to_bits(), Ordering::Relaxed);
+        self.user_serial.store(user.serial, Ordering::Relaxed);
     }
 
     pub(super) fn user(&self) -> UserRef {
         UserRef {
-            hash: self.user_hash.load(Ordering::Relaxed),
+            hash: Hash32::from_bits(self.user_hash.load(Ordering::Relaxed)),
             serial: self.user_serial.load(Ordering::Relaxed),
         }
-    }
-
-    pub(super) fn isolation_hash(&self) -> u64 {
-        self.isolation_hash.load(Ordering::Relaxed)
     }
 
     pub(super) fn place(&self) -> usize {
@@ -192,13 +216,21 @@ impl Notes {
     }
 
     pub(super) fn set_place(&self, place: usize) {
-        self.place.store(place as u64, Ordering::Relaxed);
+        // As a rule right: whoever uses it looks whether it is.
+        self.place.store(place as u32, Ordering::Relaxed);
+    }
+
+    /// When a reservation, or an heir's claim, is taken back.
+    fn deadline(&self) -> Option<Timestamp> {
+        match self.deadline.load(Ordering::Acquire) {
+            0 => None,
+            deadline => Some(Timestamp::from_millis(deadline)),
+        }
     }
 
     /// Whether a reservation, or an heir's claim, is past its deadline.
     pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
-        let deadline = self.deadline.load(Ordering::Acquire);
-        deadline != 0 && deadline <= now.as_millis() && !cfg!(fault = "forgotten_for_good")
+        self.deadline().is_some_and(|deadline| deadline <= now) && !fault!("forgotten_for_good")
     }
 
     pub(super) fn heir(&self) -> Option<Heir> {
@@ -216,7 +248,8 @@ impl Notes {
         (self.heir.swap(0, Ordering::AcqRel) != 0).then(|| self.user())
     }
 
-    /// Names an heir. In the user's section, with the occupant live and no heir yet.
+    /// Names an heir. In the user's section, with the occupant live and no heir yet. The slot's alarm is the
+    /// caller's to set, after this.
     pub(super) fn name_heir(&self, heir: Heir, deadline: Timestamp) {
         // First: whoever sees this heir sees its deadline, and not that of a claim that was withdrawn.
         self.deadline.store(deadline.as_millis(), Ordering::Release);
@@ -263,29 +296,42 @@ impl Notes {
     }
 }
 
-/// The last-end word of a slot: generation 32 · unused 24 · reason 8. It tells the owner of that
-/// generation why it was revoked.
+/// The last-end word of a slot: the generation's lowest 24 bits · one more than the reason 8. It tells the
+/// owner of that generation why it was revoked; one that asks after exactly 16,777,216 lives, or a multiple, is
+/// told the reason of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LastEnd(u64);
+struct LastEnd(u32);
 
 impl LastEnd {
     fn new(key: Key, reason: EndReason) -> Self {
-        Self(u64::from(key.generation()) << 32 | reason as u64)
+        Self(key.generation() << 8 | (reason as u32 + 1))
     }
 
-    fn to_bits(self) -> u64 {
+    fn to_bits(self) -> u32 {
         self.0
     }
 
     /// The reason, if the word speaks of this life.
-    fn read(bits: u64, key: Key) -> Option<EndReason> {
-        (bits >> 32 == u64::from(key.generation())).then(|| EndReason::from_number(bits as u8))
+    fn read(bits: u32, key: Key) -> Option<EndReason> {
+        let reason = (bits as u8).checked_sub(1)?;
+        (bits >> 8 == key.generation() << 8 >> 8).then(|| EndReason::from_number(reason))
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(pool_loom)))]
 mod tests {
     use super::*;
+
+    /// What an idle connection is made of; these are promised in sum.
+    #[test]
+    fn a_connection_holds_little() {
+        let slot = size_of::<Public>() + size_of::<Shared>() + size_of::<Owned<()>>();
+        assert!(slot.next_multiple_of(8) <= 368, "a slot without state of the application: {slot}");
+        assert!(size_of::<crate::Lease>() <= 168);
+        assert!(size_of::<crate::Reservation>() <= 200);
+        assert!(size_of::<crate::pool::registry::UserEntry>() <= 112);
+        assert!(size_of::<crate::Message>() <= 40);
+    }
 
     #[test]
     fn the_last_end_word_speaks_only_of_its_own_life() {
@@ -293,5 +339,9 @@ mod tests {
         let word = LastEnd::new(key, EndReason::Takeover).to_bits();
         assert_eq!(LastEnd::read(word, key), Some(EndReason::Takeover));
         assert_eq!(LastEnd::read(word, Key::from_bits(5 << 32 | 78)), None);
+        let round = Key::from_bits(5 << 32 | 1 << 24);
+        assert_eq!(LastEnd::read(0, round), None, "nobody has ended");
+        let word = LastEnd::new(round, EndReason::Closed).to_bits();
+        assert_eq!(LastEnd::read(word, round), Some(EndReason::Closed));
     }
 }

@@ -1,7 +1,10 @@
 //! A place held during the handshake, and the wait for one.
 
 use super::core::{Seat, SeatEnd};
-use super::handle::Handle;
+use super::events::EventId;
+use super::handle::LeaseHandle;
+#[cfg(feature = "axum")]
+use super::keeping::Held;
 use super::lease::Lease;
 use super::waiting::{Ticket, Turn};
 use crate::error::{OpenError, ReserveError};
@@ -17,21 +20,26 @@ use std::task::{Context, Poll};
 /// back; forgotten, it is taken back at its deadline.
 #[must_use = "dropping a reservation gives its place back"]
 pub struct Reservation<S: Session = ()> {
-    handle: Handle<S>,
-    /// `None` once opened.
-    seat: Option<Seat>,
+    place: Place<S>,
     context: UserExecutionContext,
     made_at: &'static Location<'static>,
+    after: Option<EventId>,
+}
+
+/// What is given back if it is not used. By itself, so that the rest can be moved into the lease.
+struct Place<S: Session> {
+    /// `None` once opened.
+    held: Option<(LeaseHandle<S>, Seat)>,
 }
 
 impl<S: Session> Reservation<S> {
     pub(super) fn new(
-        handle: Handle<S>,
+        handle: LeaseHandle<S>,
         seat: Seat,
         context: UserExecutionContext,
         made_at: &'static Location<'static>,
     ) -> Self {
-        Self { handle, seat: Some(seat), context, made_at }
+        Self { place: Place { held: Some((handle, seat)) }, context, made_at, after: None }
     }
 
     /// Who the place is for.
@@ -40,9 +48,16 @@ impl<S: Session> Reservation<S> {
     }
 
     /// Whose work this is, if not that of whoever reserved.
-    #[cfg(feature = "axum")]
+    #[cfg(any(feature = "axum", feature = "engine"))]
     pub(crate) fn set_made_at(&mut self, made_at: &'static Location<'static>) {
         self.made_at = made_at;
+    }
+
+    /// The client has been here before, and this is the event of its thread that it saw last: once open, the
+    /// connection is handed those that came after it, as far as they are kept
+    /// ([`crate::Config::replay_events`]), and is told of those that are not; before any new one.
+    pub fn resume_after(&mut self, after: EventId) {
+        self.after = Some(after);
     }
 
     /// Opens the manager: the handshake succeeded. A takeover ends the old connection here, and not
@@ -51,18 +66,25 @@ impl<S: Session> Reservation<S> {
     /// # Errors
     ///
     /// [`OpenError`]; the place has been given back then.
-    pub fn open(mut self) -> Result<Lease<S>, OpenError> {
-        let seat = self.seat.take().ok_or(OpenError::Expired)?;
-        let opened = self.handle.open(seat, &self.context, self.made_at)?;
-        Ok(Lease::new(self.handle.clone(), opened, self.context.clone()))
+    pub fn open(self) -> Result<Lease<S>, OpenError> {
+        let Self { mut place, context, made_at, after } = self;
+        let (handle, seat) = place.held.take().ok_or(OpenError::Expired)?;
+        let owner = handle.open(seat, &context, made_at, after)?;
+        Ok(Lease::new(handle, owner, context))
+    }
+
+    /// What it takes to part from a peer whose place is gone when it is to be opened.
+    #[cfg(feature = "axum")]
+    pub(crate) fn hold(&self) -> Option<Held<S>> {
+        self.place.held.as_ref().map(|(handle, _)| Held::nothing(handle.clone()))
     }
 }
 
-impl<S: Session> Drop for Reservation<S> {
+impl<S: Session> Drop for Place<S> {
     fn drop(&mut self) {
-        if let Some(seat) = self.seat.take() {
+        if let Some((handle, seat)) = self.held.take() {
             // `false`: its deadline came first.
-            self.handle.give_back(seat, SeatEnd::GivenBack);
+            handle.give_back(seat, SeatEnd::GivenBack);
         }
     }
 }
@@ -80,7 +102,7 @@ impl<S: Session> fmt::Debug for Reservation<S> {
 /// and passes on what it had been handed.
 #[must_use = "futures do nothing unless polled"]
 pub struct ReserveWait<S: Session = ()> {
-    handle: Handle<S>,
+    handle: LeaseHandle<S>,
     context: UserExecutionContext,
     made_at: &'static Location<'static>,
     ticket: Option<Ticket>,
@@ -88,7 +110,7 @@ pub struct ReserveWait<S: Session = ()> {
 
 impl<S: Session> ReserveWait<S> {
     pub(super) fn new(
-        handle: Handle<S>,
+        handle: LeaseHandle<S>,
         context: UserExecutionContext,
         made_at: &'static Location<'static>,
     ) -> Self {
@@ -112,7 +134,7 @@ impl<S: Session> Future for ReserveWait<S> {
             }
             Turn::Served(outcome) => {
                 this.ticket = None;
-                let admitted = outcome.and_then(|seat| this.handle.prepare(seat).map(|()| seat));
+                let admitted = outcome.and_then(|seat| this.handle.prepare_seat(seat));
                 Poll::Ready(match admitted {
                     Ok(seat) => {
                         Ok(Reservation::new(this.handle.clone(), seat, this.context.clone(), this.made_at))
@@ -129,7 +151,9 @@ impl<S: Session> Future for ReserveWait<S> {
 
 impl<S: Session> Drop for ReserveWait<S> {
     fn drop(&mut self) {
-        if let Some(seat) = self.ticket.and_then(|ticket| self.handle.leave_queue(ticket)) {
+        if let Some(seat) = self.ticket.and_then(|ticket| self.handle.leave_queue(ticket))
+            && !fault!("cancelled_waiter_keeps_its_seat")
+        {
             self.handle.give_back(seat, SeatEnd::GivenBack);
         }
     }

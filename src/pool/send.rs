@@ -3,8 +3,11 @@
 
 use super::Pool;
 use super::core::Core;
+use super::observer::Pressure;
+use super::registry::Hash32;
 use crate::id::{IsolationKey, UserId};
-use crate::manager::{Message, SendOutcome, Session};
+use crate::manager::{Message, Offer, OutboundLimits, PooledWebSocketManager, SendOutcome, Session, Turned};
+use crate::reason::EndReason;
 use crate::slab::{Cursor, Key, Stale, thread_number};
 use std::cell::Cell;
 
@@ -16,10 +19,14 @@ use std::cell::Cell;
 pub struct SendReport {
     /// It is in so many queues.
     pub queued: usize,
+    /// So many older messages were given up for it.
+    pub displaced: usize,
     /// So many connections are closing and will not read it.
     pub dropped: usize,
     /// So many queues, or the pool's byte budget, had no room for it.
     pub full: usize,
+    /// So many connections were ended, as their queues were full and that is the policy.
+    pub ended: usize,
     /// So many connections ended before it reached them.
     pub stale: usize,
     /// The user, or the thread, has no connection at all.
@@ -29,26 +36,51 @@ pub struct SendReport {
 impl SendReport {
     /// Connections that were addressed.
     pub fn addressed(&self) -> usize {
-        self.queued + self.dropped + self.full + self.stale
+        self.queued + self.dropped + self.full + self.ended + self.stale
     }
 
-    /// It reached every connection that was addressed, and there was one.
+    /// It reached every connection that was addressed, there was one, and nothing was given up for it.
     pub fn is_complete(&self) -> bool {
-        self.queued > 0 && self.queued == self.addressed()
+        self.queued > 0 && self.queued == self.addressed() && self.displaced == 0
     }
 
     pub(crate) fn count(&mut self, outcome: &SendOutcome) {
+        self.is_nobody = false;
         *match outcome {
             SendOutcome::Queued => &mut self.queued,
+            SendOutcome::Displaced(messages) => {
+                self.displaced += messages;
+                &mut self.queued
+            }
             SendOutcome::Dropped => &mut self.dropped,
             SendOutcome::Full(_) => &mut self.full,
+            SendOutcome::Ended(_) => &mut self.ended,
             SendOutcome::Stale | SendOutcome::NoSuchUser => &mut self.stale,
         } += 1;
     }
+
+    /// Of nobody, so far.
+    pub(crate) fn of_nobody() -> Self {
+        Self { is_nobody: true, ..Self::default() }
+    }
+}
+
+/// What became of a message to the connections of a list of keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "stale keys want to be taken out of the list"]
+#[non_exhaustive]
+pub struct ManyReport {
+    /// In numbers.
+    pub sum: SendReport,
+    /// The keys whose connections are over, in the order of the list.
+    pub stale_keys: Vec<Key>,
 }
 
 /// Slots that a broadcast looks at under one epoch guard.
 const BATCH: usize = 1_024;
+
+/// Bytes that a message to many takes from the budget at a time.
+const PAID_AT_ONCE: usize = 64 * 1024;
 
 thread_local! {
     /// Keys on their way from a section to the sends outside it. Taken out while in use, so that a
@@ -71,7 +103,7 @@ impl<S: Session> Pool<S> {
         let core = &*self.handle;
         with_scratch(|keys| {
             core.copy_keys_of_user(core.registry.hash(user), user, keys);
-            core.send_each(keys, message)
+            core.send_each(keys, message, |_| ())
         })
     }
 
@@ -84,13 +116,16 @@ impl<S: Session> Pool<S> {
         let core = &*self.handle;
         with_scratch(|keys| {
             core.copy_keys_of(to, keys);
-            core.send_each(keys, message)
+            core.send_each(keys, message, |_| ())
         })
     }
 
-    /// Queues a message for the connections of these keys. Stale ones are counted in the report.
-    pub fn send_many(&self, keys: &[Key], message: Message) -> SendReport {
-        self.handle.send_each(keys, message)
+    /// Queues a message for the connections of these keys, such as the members of a room. The report names
+    /// those that are over, and allocates only for them. Payloads are shared, not copied.
+    pub fn send_many(&self, keys: &[Key], message: Message) -> ManyReport {
+        let mut stale_keys = Vec::new();
+        let sum = self.handle.send_each(keys, message, |key| stale_keys.push(key));
+        ManyReport { sum, stale_keys }
     }
 
     /// Queues a message for every connection that is live throughout the call. Holds no lock over
@@ -99,16 +134,11 @@ impl<S: Session> Pool<S> {
         let core = &*self.handle;
         with_scratch(|keys| {
             let mut cursor = Cursor::default();
-            let mut report = SendReport { is_nobody: true, ..SendReport::default() };
+            let mut report = SendReport::of_nobody();
             loop {
                 let has_more = core.slab.live_keys(&mut cursor, BATCH, keys);
-                let batch = core.send_each(keys, message.clone());
+                core.add_each(&mut report, keys, &message, |_| ());
                 keys.clear();
-                report.queued += batch.queued;
-                report.dropped += batch.dropped;
-                report.full += batch.full;
-                report.stale += batch.stale;
-                report.is_nobody &= batch.is_nobody;
                 if !has_more {
                     return report;
                 }
@@ -119,21 +149,75 @@ impl<S: Session> Pool<S> {
 
 impl<S: Session> Core<S> {
     pub(super) fn send(&self, key: Key, message: Message) -> SendOutcome {
-        let config = self.settings.load();
+        self.send_within(&self.settings.outbound(), key, message, false)
+    }
+
+    /// Stale: bytes that were paid for are the caller's to give back.
+    fn send_within(&self, limits: &OutboundLimits, key: Key, message: Message, is_paid: bool) -> SendOutcome {
+        let room = &self.slab.resident().room;
         // In an `Option`, so that the closure can give it away under the pin.
         let mut message = Some(message);
-        let sent = self.slab.pin(key, |_, shared| {
-            let budget = &self.slab.resident().budget;
-            message.take().map(|message| shared.offer(message, &config.outbound, budget, thread_number()))
+        let offered = self.slab.pin(key, |_, shared| {
+            let message = message.take()?;
+            let stripe = thread_number();
+            Some(match is_paid {
+                true => shared.offer_paid(message, limits, room, stripe),
+                false => shared.offer(message, limits, room, stripe),
+            })
         });
-        match sent {
-            Ok(Some(outcome)) => outcome,
+        match offered {
+            Ok(Some(offer)) => self.settle(key, offer),
             Ok(None) | Err(Stale) => SendOutcome::Stale,
         }
     }
 
+    /// What is left to do for an offer, without a lock or a pin: counts it, wakes, drops, tells those who
+    /// observe, and ends the connection if that is the policy.
+    pub(super) fn settle(&self, key: Key, offer: Offer) -> SendOutcome {
+        self.slab.resident().deliveries.offered(&offer.offered);
+        let turned = offer.turned;
+        let outcome = offer.settle();
+        if turned.is_some() {
+            self.tell_turned(key);
+        }
+        if let SendOutcome::Ended(_) = outcome
+            && !fault!("overflow_is_forgiven")
+        {
+            // Late: it is over anyway.
+            let _ = self.evict_if(key, EndReason::SlowConsumer, |_| true);
+        }
+        outcome
+    }
+
+    /// Tells those who observe that a queue has become high, or low: one after the other, whichever threads it
+    /// turned on. Foreign code.
+    #[cold]
+    pub(super) fn tell_turned(&self, key: Key) {
+        if !self.attached.is_observed() {
+            return;
+        }
+        let mut is_telling = false;
+        // Ends: when the level is the one that was told last.
+        loop {
+            let pressure = self.slab.pin(key, |glance, shared| {
+                let manager = PooledWebSocketManager::of(&glance.manager, shared)?;
+                let turned = shared.outbound.untold(is_telling)?;
+                Some(Pressure {
+                    key,
+                    to: manager.context().isolation_key(),
+                    is_high: turned == Turned::High,
+                    queued: manager.queued(),
+                    queued_bytes: manager.queued_bytes(),
+                })
+            });
+            let Ok(Some(pressure)) = pressure else { return };
+            is_telling = true;
+            self.attached.pressure(&pressure);
+        }
+    }
+
     /// The keys of a user.
-    pub(super) fn copy_keys_of_user(&self, hash: u64, user: &UserId, keys: &mut Vec<Key>) {
+    pub(super) fn copy_keys_of_user(&self, hash: Hash32, user: &UserId, keys: &mut Vec<Key>) {
         let shard = self.registry.section(hash);
         keys.extend_from_slice(shard.user(hash, user).map_or(&[], |entry| &entry.members));
     }
@@ -142,7 +226,7 @@ impl<S: Session> Core<S> {
     /// counted and logged.
     pub(super) fn copy_keys_of(&self, to: &IsolationKey, keys: &mut Vec<Key>) {
         let user_hash = self.registry.hash(to.user_id());
-        let isolation_hash = self.registry.hash(&(to.user_id(), to.thread_id()));
+        let isolation_hash = self.isolation_hash(user_hash, to.thread_id());
         let shard = self.registry.section(user_hash);
         let is_addressed = |key: &Key| {
             self.look(*key, |manager| {
@@ -150,7 +234,7 @@ impl<S: Session> Core<S> {
             }) == Some(true)
         };
         keys.extend(shard.same_isolation_hash(isolation_hash).filter(is_addressed));
-        if cfg!(fault = "mismatch_falls_back_to_user") && keys.is_empty() {
+        if fault!("mismatch_falls_back_to_user") && keys.is_empty() {
             keys.extend_from_slice(shard.user(user_hash, to.user_id()).map_or(&[], |entry| &entry.members));
         }
         let other = match shard.user(user_hash, to.user_id()) {
@@ -165,12 +249,42 @@ impl<S: Session> Core<S> {
         }
     }
 
-    fn send_each(&self, keys: &[Key], message: Message) -> SendReport {
-        let mut report = SendReport { is_nobody: keys.is_empty(), ..SendReport::default() };
-        for &key in keys {
-            report.count(&self.send(key, message.clone()));
-        }
+    fn send_each(&self, keys: &[Key], message: Message, on_stale: impl FnMut(Key)) -> SendReport {
+        let mut report = SendReport::of_nobody();
+        self.add_each(&mut report, keys, &message, on_stale);
         report
+    }
+
+    fn add_each(
+        &self,
+        report: &mut SendReport,
+        keys: &[Key],
+        message: &Message,
+        mut on_stale: impl FnMut(Key),
+    ) {
+        let limits = self.settings.outbound();
+        let room = &self.slab.resident().room;
+        let (size, stripe) = (message.len(), thread_number());
+        // The budget is asked once for several, if it has as much; but not for all: foreign code runs in
+        // between, and what is held for a stale key is missing elsewhere.
+        let at_once = (PAID_AT_ONCE / size.max(1)).max(1);
+        for keys in keys.chunks(at_once) {
+            let is_paid = size <= limits.message_bytes()
+                && keys.len() > 1
+                && room.budget.try_take(stripe, keys.len() * size);
+            let mut unused = 0;
+            for &key in keys {
+                let outcome = self.send_within(&limits, key, message.clone(), is_paid);
+                report.count(&outcome);
+                unused += usize::from(outcome == SendOutcome::Stale);
+                if outcome == SendOutcome::Stale && !fault!("stale_key_not_named") {
+                    on_stale(key);
+                }
+            }
+            if is_paid && unused > 0 {
+                room.budget.give(stripe, unused * size);
+            }
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use super::Pool;
 use super::core::Core;
 use crate::clock::Timestamp;
 use crate::config::{Config, ConfigError};
-use crate::manager::Session;
-use crate::sync::{ArcSwap, Mutex};
+use crate::manager::{OutboundLimits, Session};
+use crate::sync::{ArcSwap, AtomicCell, Mutex};
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
@@ -18,6 +18,8 @@ const KEPT_VERSIONS: usize = 16;
 /// The configuration in force, behind one swap.
 pub(crate) struct Settings {
     current: ArcSwap<Config>,
+    /// Of the same, what each message asks for: a copy that is read without telling anybody.
+    outbound: AtomicCell<OutboundLimits>,
     versions: Mutex<Versions>,
 }
 
@@ -61,15 +63,22 @@ impl std::error::Error for NoEarlierConfig {}
 impl Settings {
     /// The first version.
     pub(crate) fn new(config: Config, since: Timestamp) -> Self {
+        let outbound = AtomicCell::new(config.outbound);
         let current = ArcSwap::from_pointee(config);
         let first = ConfigVersion { number: 1, since, config: current.load_full() };
-        Self { current, versions: Mutex::new(Versions { kept: VecDeque::from([first]), next: 2 }) }
+        Self { current, outbound, versions: Mutex::new(Versions { kept: VecDeque::from([first]), next: 2 }) }
     }
 
     /// The numbers in force. Wait-free but for the first call of a thread.
     #[inline]
     pub(crate) fn load(&self) -> impl Deref<Target = Arc<Config>> {
         self.current.load()
+    }
+
+    /// Of the numbers in force, those of the queues. No more than a few loads.
+    #[inline]
+    pub(crate) fn outbound(&self) -> OutboundLimits {
+        self.outbound.load()
     }
 
     pub(crate) fn load_full(&self) -> Arc<Config> {
@@ -87,13 +96,19 @@ impl Settings {
         if config.outbound_pool_bytes != current.outbound_pool_bytes {
             return Err(ConfigError::fixed("outbound_pool_bytes", current.outbound_pool_bytes));
         }
+        if config.inbound_pool_bytes != current.inbound_pool_bytes {
+            return Err(ConfigError::fixed("inbound_pool_bytes", current.inbound_pool_bytes));
+        }
+        if config.replay_pool_bytes != current.replay_pool_bytes {
+            return Err(ConfigError::fixed("replay_pool_bytes", current.replay_pool_bytes));
+        }
         let version = ConfigVersion { number: versions.next, since, config: Arc::new(config) };
         versions.next += 1;
         versions.kept.push_back(version.clone());
         if versions.kept.len() > KEPT_VERSIONS {
             versions.kept.pop_front();
         }
-        self.current.store(version.config.clone());
+        self.put_in_force(&version);
         Ok(version)
     }
 
@@ -103,8 +118,14 @@ impl Settings {
         let earlier = versions.kept.len().checked_sub(2).ok_or(NoEarlierConfig)?;
         versions.kept.truncate(earlier + 1);
         let version = versions.kept[earlier].clone();
-        self.current.store(version.config.clone());
+        self.put_in_force(&version);
         Ok(version)
+    }
+
+    /// Under the lock of the versions.
+    fn put_in_force(&self, version: &ConfigVersion) {
+        self.outbound.store(version.config.outbound);
+        self.current.store(version.config.clone());
     }
 
     /// The version in force.
@@ -122,7 +143,19 @@ impl<S: Session> Core<S> {
     fn settings_changed(&self) {
         // By a shorter time somebody may be dead who was not to be before long.
         self.maintenance.news.of_all();
-        self.registry.for_each_shard(|shard| shard.for_each_user(|entry, _| entry.may_be_due = true));
+        if fault!("config_swap_torn") {
+            self.registry.for_each_shard(|section| {
+                let mut torn = Config::clone(&section.config);
+                torn.at_limit = self.settings.load().at_limit;
+                section.config = Arc::new(torn);
+            });
+        }
+        let early = fault!("config_loaded_early").then(|| self.settings.load_full());
+        self.registry.for_each_shard(|section| {
+            // Loaded in the section: of two changes at once the last one stays, in each of them.
+            section.config = early.clone().unwrap_or_else(|| self.settings.load_full());
+            section.for_each_user(|entry, _| entry.may_be_due = true);
+        });
         self.place_freed(); // a raised limit is a place for whoever waits for it
     }
 }

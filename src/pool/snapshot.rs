@@ -2,6 +2,8 @@
 
 use super::Pool;
 use super::core::Core;
+use super::deliveries::DeliveryFigures;
+use super::events::ThreadFigures;
 use super::ledger::{Ledger, Refusals};
 use super::maintenance::MaintenanceStatus;
 use super::metrics::CleanupMetrics;
@@ -9,7 +11,7 @@ use super::settings::ConfigVersion;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::control::AlertLevel;
-use crate::manager::{ManagerState, PooledWebSocketManager, Session};
+use crate::manager::{InboundFigures, ManagerState, PooledWebSocketManager, Session};
 use crate::slab::{Cursor, Key, State};
 use crate::sync::Ordering;
 use std::cmp::Reverse;
@@ -43,6 +45,12 @@ pub struct PoolSnapshot {
     pub mismatches: u64,
     /// Bytes queued for sending, to a few kilobytes.
     pub outbound_bytes: usize,
+    /// Buffers that sockets are read into.
+    pub inbound: InboundFigures,
+    /// What became of the messages.
+    pub delivery: DeliveryFigures,
+    /// Threads with numbered events, and the runs in progress.
+    pub agents: ThreadFigures,
     /// New connections are refused because the server is about to end.
     pub draining: bool,
     /// How full the pool was at the monitor's last sample.
@@ -170,7 +178,10 @@ impl<S: Session> Pool<S> {
             waiting: core.waiting().len(),
             refused: core.books.refusals(),
             mismatches: core.books.mismatches(),
-            outbound_bytes: core.slab.resident().budget.taken(),
+            outbound_bytes: core.slab.resident().room.budget.taken(),
+            inbound: core.slab.resident().room.bytes.figures(),
+            delivery: core.slab.resident().deliveries.read(),
+            agents: core.journals.figures(),
             draining: self.is_draining(),
             level: core.maintenance.level(),
             users_by_level: core.users_by_level(),
@@ -211,7 +222,7 @@ impl<S: Session> Core<S> {
     fn users_by_level(&self) -> BTreeMap<AlertLevel, usize> {
         let mut users: BTreeMap<_, _> = AlertLevel::ALL.map(|level| (level, 0)).into();
         self.registry.for_each_shard(|shard| {
-            shard.for_each_user(|entry, _| *users.entry(entry.watch.level).or_default() += 1);
+            shard.for_each_user(|entry, _| *users.entry(entry.watch().level).or_default() += 1);
         });
         users
     }

@@ -7,6 +7,7 @@ use super::Pool;
 use super::core::Core;
 use super::marks::Marks;
 use super::occupant::figures_of;
+use super::registry::Hash32;
 use super::send::with_scratch;
 use crate::clock::{Stopwatch, Timestamp};
 use crate::control::{Figures, Rules, Strategy};
@@ -238,9 +239,7 @@ impl<'a> Job<'a> {
         match strategy {
             None => Look::NotDue,
             Some(strategy)
-                if self.with_running
-                    || !figures.is_running(self.now)
-                    || cfg!(fault = "runs_are_not_looked_at") =>
+                if self.with_running || !figures.is_running(self.now) || fault!("runs_are_not_looked_at") =>
             {
                 Look::Due(strategy)
             }
@@ -394,7 +393,7 @@ impl<S: Session> Core<S> {
                 well.drain(..).for_each(|(key, due_at)| marks.set(key, due_at));
             }
             let is_through = self.end_each(&mut due, job, &mut report);
-            let has_more = has_more && !cfg!(fault = "first_batch_only");
+            let has_more = has_more && !fault!("first_batch_only");
             if has_more && is_through && !job.is_over() {
                 continue;
             }
@@ -411,7 +410,7 @@ impl<S: Session> Core<S> {
     }
 
     /// Also says when the next of those who were left will be due.
-    pub(super) fn sweep_user(&self, hash: u64, user: &UserId, job: &Job<'_>) -> (SweepReport, Timestamp) {
+    pub(super) fn sweep_user(&self, hash: Hash32, user: &UserId, job: &Job<'_>) -> (SweepReport, Timestamp) {
         with_scratch(|keys| {
             self.copy_keys_of_user(hash, user, keys);
             self.sweep_keys(keys, job)
@@ -419,7 +418,13 @@ impl<S: Session> Core<S> {
     }
 
     /// How many managers a user has, and whether one of them is dead.
-    pub(super) fn has_dead(&self, hash: u64, user: &UserId, rules: &Rules, now: Timestamp) -> (usize, bool) {
+    pub(super) fn has_dead(
+        &self,
+        hash: Hash32,
+        user: &UserId,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> (usize, bool) {
         with_scratch(|keys| {
             self.copy_keys_of_user(hash, user, keys);
             let is_dead =

@@ -6,8 +6,8 @@
 //! body, so a double cannot miss one silently.
 
 use super::{ConfigVersion, End, Maintained, NoEarlierConfig, Scope, SweepPolicy, SweepReport, UserCheck};
-use super::{Lease, Reservation, ReserveWait, RunGuard};
-use super::{Ledger, ManagerSnapshot, Pool, PoolSnapshot, SendReport, Verdict};
+use super::{EventData, EventId, Lease, Reservation, ReserveWait, Run, RunGuard};
+use super::{Ledger, ManagerSnapshot, ManyReport, Pool, PoolSnapshot, SendReport, Verdict};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{AtLimit, Config, ConfigError};
 use crate::error::{Late, OpenError, ReserveError, TransitionError};
@@ -40,6 +40,8 @@ pub trait ManagerPool: Clone + Eq + fmt::Debug + Send + Sync + 'static {
     type Reservation: ManagerReservation<Lease = Self::Lease>;
     /// The owner's right to a manager.
     type Lease: ManagerLease<Session = Self::Session>;
+    /// An agent's run on a thread.
+    type Run: ManagerRun;
     /// The wait for a place.
     type ReserveWait: Future<Output = Result<Self::Reservation, ReserveError>> + fmt::Debug + Send + Unpin;
 
@@ -167,20 +169,44 @@ pub trait ManagerPool: Clone + Eq + fmt::Debug + Send + Sync + 'static {
     fn send_to_thread(&self, to: &IsolationKey, message: Message) -> SendReport;
 
     /// As [`Pool::send_many`].
-    fn send_many(&self, keys: &[Key], message: Message) -> SendReport;
+    fn send_many(&self, keys: &[Key], message: Message) -> ManyReport;
 
     /// As [`Pool::broadcast`].
     fn broadcast(&self, message: Message) -> SendReport;
+
+    /// As [`Pool::start_run`].
+    fn start_run(&self, context: &UserExecutionContext, data: impl Into<EventData>) -> Self::Run;
 
     /// As [`Pool::leak`].
     #[must_use]
     fn leak(self) -> Self;
 }
 
+/// Every public verb of [`Run`].
+pub trait ManagerRun: fmt::Debug + Send + Sized {
+    /// As [`Run::context`].
+    fn context(&self) -> &UserExecutionContext;
+
+    /// As [`Run::thinking`].
+    fn thinking(&mut self, data: impl Into<EventData>) -> SendReport;
+
+    /// As [`Run::tool_executing`].
+    fn tool_executing(&mut self, data: impl Into<EventData>) -> SendReport;
+
+    /// As [`Run::tool_completed`].
+    fn tool_completed(&mut self, data: impl Into<EventData>) -> SendReport;
+
+    /// As [`Run::complete`].
+    fn complete(self, data: impl Into<EventData>) -> SendReport;
+}
+
 /// Every public verb of [`Reservation`].
 pub trait ManagerReservation: fmt::Debug + Send + Sized {
     /// What it becomes.
     type Lease;
+
+    /// As [`Reservation::resume_after`].
+    fn resume_after(&mut self, after: EventId);
 
     /// As [`Reservation::context`].
     fn context(&self) -> &UserExecutionContext;
@@ -300,6 +326,7 @@ impl<S: Session> ManagerPool for Pool<S> {
     type Session = S;
     type Reservation = Reservation<S>;
     type Lease = Lease<S>;
+    type Run = Run<S>;
     type ReserveWait = ReserveWait<S>;
 
     passed_on! {
@@ -352,8 +379,12 @@ impl<S: Session> ManagerPool for Pool<S> {
         fn send(&self, key: Key, message: Message) -> SendOutcome;
         fn send_to_user(&self, user: &UserId, message: Message) -> SendReport;
         fn send_to_thread(&self, to: &IsolationKey, message: Message) -> SendReport;
-        fn send_many(&self, keys: &[Key], message: Message) -> SendReport;
+        fn send_many(&self, keys: &[Key], message: Message) -> ManyReport;
         fn broadcast(&self, message: Message) -> SendReport;
+    }
+
+    fn start_run(&self, context: &UserExecutionContext, data: impl Into<EventData>) -> Run<S> {
+        Self::start_run(self, context, data)
     }
 
     fn leak(self) -> Self {
@@ -368,8 +399,34 @@ impl<S: Session> ManagerReservation for Reservation<S> {
         fn context(&self) -> &UserExecutionContext;
     }
 
+    fn resume_after(&mut self, after: EventId) {
+        Self::resume_after(self, after);
+    }
+
     fn open(self) -> Result<Lease<S>, OpenError> {
         Self::open(self)
+    }
+}
+
+impl<S: Session> ManagerRun for Run<S> {
+    passed_on! {
+        fn context(&self) -> &UserExecutionContext;
+    }
+
+    fn thinking(&mut self, data: impl Into<EventData>) -> SendReport {
+        Self::thinking(self, data)
+    }
+
+    fn tool_executing(&mut self, data: impl Into<EventData>) -> SendReport {
+        Self::tool_executing(self, data)
+    }
+
+    fn tool_completed(&mut self, data: impl Into<EventData>) -> SendReport {
+        Self::tool_completed(self, data)
+    }
+
+    fn complete(self, data: impl Into<EventData>) -> SendReport {
+        Self::complete(self, data)
     }
 }
 

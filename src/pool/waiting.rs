@@ -4,7 +4,7 @@
 //! waiter that can have it, so nobody overtakes. A waiter whose own user is full is passed over; a
 //! waiter that went away passes on what it was handed.
 
-use super::core::{Cleaning, Core, Places, Seat};
+use super::core::{Cleaning, Core, Places, Seat, Taken};
 use crate::error::ReserveError;
 use crate::id::UserExecutionContext;
 use crate::manager::{Session, wake};
@@ -57,7 +57,7 @@ impl Waiting {
     pub(super) fn is_awaited(&self) -> bool {
         // SeqCst fence: pairs with the one in `join_queue`. Either the waiter, looking after its own
         // fence, finds the place; or we, looking after ours, find the waiter.
-        if !cfg!(fault = "free_without_fence") {
+        if !fault!("free_without_fence") {
             fence(Ordering::SeqCst);
         }
         !self.is_empty()
@@ -73,10 +73,11 @@ impl<S: Session> Core<S> {
         &self.slab.resident().waiting
     }
 
-    /// Reserves without overtaking anyone who waits for the same place.
+    /// Reserves, and prepares the slot, without overtaking anyone who waits for the same place.
     pub(super) fn reserve_in_turn(&self, context: &UserExecutionContext) -> Result<Seat, ReserveError> {
-        if self.waiting().is_empty() || cfg!(fault = "overtake_waiters") {
-            return self.reserve(context, Places::Any, Cleaning::Allowed);
+        if self.waiting().is_empty() || fault!("overtake_waiters") {
+            let taken = self.reserve(context, Places::Any, Cleaning::Allowed)?;
+            return self.prepare(taken);
         }
         self.clean_if_due(context); // before the lock, since it runs foreign code
         let mut woken = Vec::new();
@@ -86,7 +87,7 @@ impl<S: Session> Core<S> {
         let outcome = self.reserve(context, places, Cleaning::Done);
         drop(queue);
         woken.into_iter().for_each(wake);
-        outcome
+        self.prepare(outcome?)
     }
 
     /// Gets in line. Served at once if there is a place.
@@ -182,7 +183,7 @@ impl<S: Session> Core<S> {
                     places = Places::Inherited;
                     continue;
                 }
-                outcome => waiter.outcome = Some(outcome),
+                outcome => waiter.outcome = Some(outcome.map(Taken::leave_reserved)),
             }
             self.one_waits_no_more();
             woken.push(std::mem::replace(&mut waiter.waker, Waker::noop().clone()));

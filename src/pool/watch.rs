@@ -4,7 +4,7 @@ use super::Pool;
 use super::core::Core;
 use super::limits::forcing_rank;
 use super::observer::Alert;
-use super::registry::{UserEntry, UserRef, UserRules};
+use super::registry::{Hash32, UserEntry, UserRef, UserRules};
 use super::sweep::{Job, Operation, Scope, SweepReport};
 use crate::clock::Timestamp;
 use crate::config::{AtLimit, Config};
@@ -42,7 +42,7 @@ impl<S: Session> Pool<S> {
         let max = shard.rules(hash, user).max_managers.unwrap_or(config.max_managers_per_user);
         let entry = shard.user(hash, user);
         let load = Load { count: entry.map_or(0, UserEntry::count), max };
-        let mut watch = entry.map_or(Watch::default(), |entry| entry.watch);
+        let mut watch = entry.map_or(Watch::default(), UserEntry::watch);
         drop(shard);
         watch.sample(load, &config);
         UserCheck {
@@ -132,9 +132,16 @@ impl<S: Session> Core<S> {
         }
     }
 
+    /// The same for a user who may be gone.
+    pub(super) fn user_may_be_due(&self, hash: Hash32, user: &UserId) {
+        if let Some(entry) = self.registry.section(hash).user_mut(hash, user) {
+            entry.may_be_due = true;
+        }
+    }
+
     /// Cleans a user who is over the proactive threshold, and takes a sample of it. A look that finds
     /// nothing is no clean: it is in no book.
-    pub(super) fn clean_before_reserve(&self, hash: u64, user: &UserId) {
+    pub(super) fn clean_before_reserve(&self, hash: Hash32, user: &UserId) {
         let now = self.clock.now();
         self.clean_proactively(hash, user, now);
         let config = self.settings.load_full();
@@ -142,7 +149,7 @@ impl<S: Session> Core<S> {
         let rules = shard.rules(hash, user);
         let Some(entry) = shard.user_mut(hash, user) else { return };
         let load = load_of(entry, rules, &config);
-        let (change, action) = entry.watch.sample(load, &config);
+        let (change, action) = entry.sample(load, &config);
         drop(shard);
         self.act(hash, user, Sampled { load, change, action, at: At::Reserve }, now, &config);
     }
@@ -156,7 +163,7 @@ impl<S: Session> Core<S> {
             departed.append(&mut shard.take_departed());
             shard.for_each_user(|entry, rules| {
                 let load = load_of(entry, rules, &config);
-                let (change, action) = entry.watch.sample(load, &config);
+                let (change, action) = entry.sample(load, &config);
                 if change.is_some() || action != Action::Nothing {
                     let sample = Sampled { load, change, action, at: At::Sample };
                     sampled.push((entry.as_ref().hash, entry.user.clone(), sample));
@@ -202,7 +209,7 @@ impl<S: Session> Core<S> {
     }
 
     /// Tells of a change, and does what is to be done.
-    fn act(&self, hash: u64, user: &UserId, sample: Sampled, now: Timestamp, config: &Config) {
+    fn act(&self, hash: Hash32, user: &UserId, sample: Sampled, now: Timestamp, config: &Config) {
         if let Some(change) = sample.change {
             self.alert(Some(user.clone()), change, sample.load);
         }
@@ -228,7 +235,7 @@ impl<S: Session> Core<S> {
         self.attached.alert(&alert);
     }
 
-    fn clean_proactively(&self, hash: u64, user: &UserId, now: Timestamp) {
+    fn clean_proactively(&self, hash: Hash32, user: &UserId, now: Timestamp) {
         let Some(mut cleaning) = self.begin_cleaning(hash, user, |_| true) else { return };
         // After the flag was taken: other numbers are in force before it is raised for them.
         let config = self.settings.load_full();
@@ -247,7 +254,7 @@ impl<S: Session> Core<S> {
     /// comes has a place or claims one, and a handshake that fails harms nobody.
     fn clean_in_emergency(
         &self,
-        hash: u64,
+        hash: Hash32,
         user: &UserId,
         at: At,
         shrink_to: Option<usize>,
@@ -285,7 +292,7 @@ impl<S: Session> Core<S> {
     /// are needed.
     pub(super) fn emergency_clean(
         &self,
-        hash: u64,
+        hash: Hash32,
         user: &UserId,
         may_force: bool,
         now: Timestamp,
@@ -294,7 +301,7 @@ impl<S: Session> Core<S> {
         let config = self.settings.load_full();
         let stopwatch = self.clock.stopwatch();
         let policy = self.policy_at_limit(hash, user, &config);
-        let may_force = may_force && (policy != AtLimit::Reject || cfg!(fault = "forced_under_reject"));
+        let may_force = may_force && (policy != AtLimit::Reject || fault!("forced_under_reject"));
         let load = || self.load_of(hash, user, &config);
         let is_critical = |load| Watch::is_still_critical(load, &config);
         let is_forcible = |load: Load| may_force && load.may_be_forced() && is_critical(load);
@@ -403,7 +410,7 @@ impl<S: Session> Core<S> {
     /// `None`: somebody else is cleaning this user, it is not time, or the user is gone.
     fn begin_cleaning(
         &self,
-        hash: u64,
+        hash: Hash32,
         user: &UserId,
         is_time: impl FnOnce(&mut UserEntry) -> bool,
     ) -> Option<CleaningUser<'_, S>> {
@@ -418,14 +425,14 @@ impl<S: Session> Core<S> {
         Some(CleaningUser { core: self, user: entry.as_ref(), next_look: Timestamp::ZERO })
     }
 
-    fn load_of(&self, hash: u64, user: &UserId, config: &Config) -> Load {
+    fn load_of(&self, hash: Hash32, user: &UserId, config: &Config) -> Load {
         let shard = self.registry.section(hash);
         let rules = shard.rules(hash, user);
         let count = shard.user(hash, user).map_or(0, UserEntry::count);
         Load { count, max: rules.max_managers.unwrap_or(config.max_managers_per_user) }
     }
 
-    fn policy_at_limit(&self, hash: u64, user: &UserId, config: &Config) -> AtLimit {
+    fn policy_at_limit(&self, hash: Hash32, user: &UserId, config: &Config) -> AtLimit {
         let rules = self.registry.section(hash).rules(hash, user);
         self.policy_of(user, rules, config)
     }

@@ -1,5 +1,6 @@
 //! What an application is to [`serve`](super::serve), and what it sees of a connection.
 
+use super::room::{RoomWaiters, WaitForRoom};
 use crate::id::UserExecutionContext;
 use crate::manager::{Message, PooledWebSocketManager, SendOutcome, Session};
 use crate::pool::Tie;
@@ -40,6 +41,11 @@ pub trait Application: Send + Sync {
     /// The application's own state of a connection, kept in the pool.
     type Session: Session;
 
+    /// Every future of [`received`](Self::received) is ready when it is first polled, as that of
+    /// [`application()`] is. The crate's own engine then leaves a message where it came in; one that a
+    /// handler waits with is put aside first. Said wrongly, it costs memory while handlers wait.
+    const IS_IMMEDIATE: bool = false;
+
     /// The connection is open. Nothing has been read yet.
     ///
     /// # Errors
@@ -75,6 +81,8 @@ macro_rules! forward {
     ($($pointer:ty),*) => {
         $(impl<A: Application> Application for $pointer {
             type Session = A::Session;
+
+            const IS_IMMEDIATE: bool = A::IS_IMMEDIATE;
 
             fn connected(
                 &self,
@@ -132,6 +140,8 @@ where
 {
     type Session = S;
 
+    const IS_IMMEDIATE: bool = true;
+
     fn received(
         &self,
         conn: &mut Connection<'_, S>,
@@ -146,13 +156,13 @@ where
 pub struct Connection<'a, S: Session> {
     tie: &'a Tie<S>,
     owner: &'a mut Owner,
-    context: &'a UserExecutionContext,
+    waiters: &'a RoomWaiters,
     wants_close: bool,
 }
 
 impl<'a, S: Session> Connection<'a, S> {
-    pub(super) fn new(tie: &'a Tie<S>, owner: &'a mut Owner, context: &'a UserExecutionContext) -> Self {
-        Self { tie, owner, context, wants_close: false }
+    pub(super) fn new(tie: &'a Tie<S>, owner: &'a mut Owner, waiters: &'a RoomWaiters) -> Self {
+        Self { tie, owner, waiters, wants_close: false }
     }
 
     pub(super) fn wants_close(&self) -> bool {
@@ -166,7 +176,7 @@ impl<'a, S: Session> Connection<'a, S> {
 
     /// Who the connection belongs to.
     pub fn context(&self) -> &UserExecutionContext {
-        self.context
+        self.tie.context()
     }
 
     /// Reads the manager. Lock-free.
@@ -193,6 +203,33 @@ impl<'a, S: Session> Connection<'a, S> {
         self.tie.send(message)
     }
 
+    /// Waits until what is queued for this connection has fallen to its low water
+    /// ([`OutboundLimits::low_water`](crate::OutboundLimits::low_water)): for a handler that has much to
+    /// say, and is to say it no faster than the peer listens. Ready at once if so little is queued already.
+    ///
+    /// ```
+    /// use ws_manager_pool::Message;
+    /// use ws_manager_pool::serve::{Connection, HandlerError};
+    ///
+    /// async fn count(conn: &mut Connection<'_, ()>) -> Result<(), HandlerError> {
+    ///     for number in 0..1_000_000 {
+    ///         conn.room().await?;
+    ///         let _ = conn.send(Message::text(number.to_string()));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// It may be dropped at any time, and waited for by several futures of the handler side by side, as in a
+    /// `select` or in `FuturesUnordered`.
+    ///
+    /// # Errors
+    ///
+    /// [`Revoked`] if the lease is over.
+    pub fn room(&self) -> impl Future<Output = Result<(), Revoked>> + Send {
+        WaitForRoom::new(self.tie, self.waiters)
+    }
+
     /// Asks for the end of the connection, with code 1000, once the present method has returned and
     /// what is queued has been sent.
     pub fn close(&mut self) {
@@ -204,7 +241,7 @@ impl<S: Session> fmt::Debug for Connection<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("key", &self.key())
-            .field("context", &self.context)
+            .field("context", self.context())
             .field("wants_close", &self.wants_close)
             .finish_non_exhaustive()
     }
@@ -213,17 +250,20 @@ impl<S: Session> fmt::Debug for Connection<'_, S> {
 /// A message that came in, borrowed. `Debug` shows kind and length, never content.
 #[derive(Clone, Copy)]
 pub struct Received<'a> {
-    payload: &'a Bytes,
+    payload: &'a [u8],
+    /// The same, where the WebSocket library gave one that can be shared.
+    shared: Option<&'a Bytes>,
     is_text: bool,
 }
 
 impl<'a> Received<'a> {
-    pub(super) fn text(payload: &'a Bytes) -> Self {
-        Self { payload, is_text: true }
+    #[cfg(feature = "engine")]
+    pub(super) fn borrowed(payload: &'a [u8], is_text: bool) -> Self {
+        Self { payload, shared: None, is_text }
     }
 
-    pub(super) fn binary(payload: &'a Bytes) -> Self {
-        Self { payload, is_text: false }
+    pub(super) fn shared(payload: &'a Bytes, is_text: bool) -> Self {
+        Self { payload, shared: Some(payload), is_text }
     }
 
     /// Is it a text message?
@@ -252,10 +292,15 @@ impl<'a> Received<'a> {
         self.payload.is_empty()
     }
 
+    /// The payload to keep. Shares it where the WebSocket library gave a shared one, else copies it.
+    pub fn to_bytes(&self) -> Bytes {
+        self.shared.map_or_else(|| Bytes::copy_from_slice(self.payload), Bytes::clone)
+    }
+
     /// The message to keep, or to send on. Shares the payload where the WebSocket library gave a
     /// shared one, else copies it.
     pub fn to_message(&self) -> Message {
-        let payload = self.payload.clone();
+        let payload = self.to_bytes();
         if !self.is_text {
             return Message::binary(payload);
         }
@@ -333,7 +378,7 @@ mod tests {
     #[test]
     fn a_received_message_keeps_its_kind_and_shows_no_content() {
         let payload = Bytes::from("hunter2");
-        let (text, binary) = (Received::text(&payload), Received::binary(&payload));
+        let (text, binary) = (Received::shared(&payload, true), Received::shared(&payload, false));
         assert_eq!((text.as_text(), binary.as_text()), (Some("hunter2"), None));
         assert_eq!((text.to_message().is_text(), binary.to_message().is_text()), (true, false));
         assert_eq!(text.to_message().as_bytes().as_ptr(), payload.as_ptr(), "shared, not copied");
@@ -343,7 +388,7 @@ mod tests {
     #[test]
     fn text_that_is_none_goes_on_as_bytes() {
         let payload = Bytes::from_static(b"\xff");
-        let message = Received::text(&payload);
+        let message = Received::shared(&payload, true);
         assert_eq!((message.as_text(), message.to_message().is_text()), (None, false));
     }
 }

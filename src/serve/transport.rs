@@ -1,5 +1,6 @@
 //! The one thing [`serve`](super::serve) asks of a WebSocket library.
 
+use super::adapt;
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
@@ -9,9 +10,10 @@ use std::task::{Context, Poll};
 
 /// A WebSocket connection after its handshake, as `serve` drives it.
 ///
-/// Every `Stream` and `Sink` of a [`WireMessage`] is one, so the connections of tokio-tungstenite
-/// and axum are, with the feature of that name. For another library, implement either of the two
-/// traits.
+/// Every `Stream` and `Sink` of a [`WireMessage`] is one, so the connections of axum, tokio-tungstenite
+/// and tokio-websockets are, with the feature of that name; those of fastwebsockets and actix-ws become
+/// one by a function of that name. For another library there is [`adapt`](super::adapt()), or
+/// either of the two traits.
 ///
 /// What an implementation promises:
 ///
@@ -26,7 +28,8 @@ pub trait Transport {
     /// Room for one more frame.
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
 
-    /// Takes a frame to be sent.
+    /// Takes a frame to be sent. A close frame is taken and forgotten where the library has one of its
+    /// own to send.
     ///
     /// # Errors
     ///
@@ -78,11 +81,21 @@ pub struct CloseFrame {
 }
 
 impl CloseFrame {
-    /// A close frame with a code and a few words.
+    /// A close frame with a code and a few words. Of more than 123 bytes only what fits is kept, cut
+    /// between two characters.
     pub fn new(code: u16, reason: impl Into<Bytes>) -> Self {
-        Self { code, reason: reason.into() }
+        let mut reason = reason.into();
+        if reason.len() > LONGEST_REASON {
+            let starts_character = |at: &usize| reason[*at] & 0xc0 != 0x80;
+            let end = (0..=LONGEST_REASON).rev().find(starts_character).unwrap_or_default();
+            reason.truncate(end);
+        }
+        Self { code, reason }
     }
 }
+
+/// A control frame's 125 bytes, without the code.
+const LONGEST_REASON: usize = 123;
 
 /// What went wrong on a socket: decides what the peer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,20 +136,8 @@ where
     T: Stream<Item = Result<M, E>> + Sink<M, Error = E>,
     M: WireMessage<Error = E>,
 {
-    fn poll_recv(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
-        // Ends: a library hands out few messages that are none.
-        loop {
-            match self.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => {
-                    if let Some(frame) = message.into_frame() {
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(M::fault(error)))),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+    fn poll_recv(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
+        adapt::poll_recv(self, cx, M::into_frame, M::fault)
     }
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
@@ -144,7 +145,7 @@ where
     }
 
     fn start_send(self: Pin<&mut Self>, frame: Frame) -> Result<(), Fault> {
-        Sink::start_send(self, M::from_frame(frame)?).map_err(M::fault)
+        adapt::start_send(self, frame, M::from_frame, M::fault)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
@@ -153,5 +154,21 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         Sink::poll_close(self, cx).map_err(M::fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_is_too_long_is_cut_between_two_characters() {
+        for (text, kept) in
+            [("a".repeat(123), 123), ("a".repeat(124), 123), ("a".to_owned() + &"é".repeat(80), 123)]
+        {
+            assert_eq!(CloseFrame::new(1000, text).reason.len(), kept);
+        }
+        let cut = CloseFrame::new(1000, "é".repeat(62)).reason;
+        assert_eq!(std::str::from_utf8(&cut), Ok(&*"é".repeat(61)));
     }
 }

@@ -1,8 +1,10 @@
 //! `serve` over a `tokio_tungstenite::WebSocketStream`, or any other stream of tungstenite's messages.
 
+use super::leased::lean::{READ_BUFFER, WRITE_BUFFER};
 use super::transport::{CloseFrame, Fault, Frame, WireMessage};
+use crate::config::Config;
 use ::tungstenite::error::ProtocolError;
-use ::tungstenite::protocol::CloseFrame as WireClose;
+use ::tungstenite::protocol::{CloseFrame as WireClose, WebSocketConfig};
 use ::tungstenite::{Error, Message, Utf8Bytes};
 
 impl WireMessage for Message {
@@ -45,4 +47,22 @@ impl WireMessage for Message {
             _ => Fault::Socket,
         }
     }
+}
+
+/// The largest message and the largest frame that are read.
+impl From<&Config> for WebSocketConfig {
+    fn from(config: &Config) -> Self {
+        Self::default()
+            .max_message_size(Some(config.inbound_message_bytes))
+            .max_frame_size(Some(config.inbound_frame_bytes))
+    }
+}
+
+/// For a connection over [`LeasedIo`](super::LeasedIo): the largest message and frame that are read, and
+/// buffers of next to nothing, as the pool has them.
+///
+/// tungstenite keeps room for the largest frame that was sent, and for the largest that came in, whatever
+/// its sizes are.
+pub fn lean(config: &Config) -> WebSocketConfig {
+    WebSocketConfig::from(config).read_buffer_size(READ_BUFFER).write_buffer_size(WRITE_BUFFER)
 }

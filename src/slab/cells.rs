@@ -13,8 +13,10 @@ const SHARED: usize = if cfg!(pool_loom) { 1 } else { 8 };
 /// `N` counters, each spread over all lanes. Counters only grow.
 #[derive(Debug)]
 pub(crate) struct Cells<const N: usize> {
-    lanes: Box<[CachePadded<[AtomicU64; N]>]>,
+    lanes: Box<[Lane<N>]>,
 }
+
+type Lane<const N: usize> = CachePadded<[AtomicU64; N]>;
 
 impl<const N: usize> Cells<N> {
     pub(crate) fn new() -> Self {
@@ -47,8 +49,10 @@ impl<const N: usize> Cells<N> {
 #[cfg(not(pool_loom))]
 #[inline]
 pub(crate) fn thread_number() -> usize {
-    // A thread that is being torn down shares a lane: its number may belong to another by now.
-    numbers::MINE.try_with(|number| number.0).unwrap_or(usize::MAX)
+    match numbers::KNOWN.get() {
+        numbers::UNKNOWN => numbers::learn(),
+        known => known,
+    }
 }
 
 #[cfg(pool_loom)]
@@ -59,6 +63,7 @@ pub(crate) fn thread_number() -> usize {
 #[cfg(not(pool_loom))]
 mod numbers {
     use crate::sync::Mutex;
+    use std::cell::Cell;
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
 
@@ -69,10 +74,19 @@ mod numbers {
 
     static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers { next: 0, returned: BinaryHeap::new() });
 
-    pub(super) struct Number(pub(super) usize);
+    pub(super) const UNKNOWN: usize = usize::MAX;
+
+    /// A thread that is being torn down shares a lane: its number may belong to another by now.
+    const NONE: usize = usize::MAX - 1;
+
+    /// Owns the thread's number, and has a destructor for that.
+    struct Number(usize);
 
     thread_local! {
-        pub(super) static MINE: Number = {
+        /// The number as it is read: without a destructor this is one load, at any time of a thread's life.
+        pub(super) static KNOWN: Cell<usize> = const { Cell::new(UNKNOWN) };
+
+        static MINE: Number = {
             let mut numbers = NUMBERS.lock();
             Number(numbers.returned.pop().map_or_else(
                 || {
@@ -84,8 +98,16 @@ mod numbers {
         };
     }
 
+    #[cold]
+    pub(super) fn learn() -> usize {
+        let number = MINE.try_with(|mine| mine.0).unwrap_or(NONE);
+        KNOWN.set(number);
+        number
+    }
+
     impl Drop for Number {
         fn drop(&mut self) {
+            KNOWN.set(NONE);
             NUMBERS.lock().returned.push(Reverse(self.0));
         }
     }

@@ -2,11 +2,12 @@
 //! the values lie in a page beside them that comes and goes.
 //!
 //! ```text
-//! directory ─► chunk k: 2^k frames ─► frame: 64 headers · 64 hint bits · page ─► 64 slots
+//! directory ─► chunk k: 2^k frames ─► frame: 64 alarms · 64 headers · 64 hint bits · page ─► 64 slots
 //!                                  └► one summary bit per frame
 //! ```
 
 use super::Resident;
+use super::alarm::Alarms;
 use super::header::HeaderCell;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell};
 use std::ptr;
@@ -35,9 +36,10 @@ impl<R: Resident> Slot<R> {
     }
 }
 
-/// The headers of one page of slots, the hints to the free ones among them, and the page itself.
+/// The headers and alarms of one page of slots, the hints to the free ones among them, and the page itself.
 #[repr(align(64))]
 pub(super) struct Frame<R: Resident> {
+    pub(super) alarms: Alarms,
     pub(super) headers: [HeaderCell; PAGE],
     /// A set bit means: this slot may be free. See `hints`.
     pub(super) free: AtomicU64,
@@ -132,7 +134,7 @@ impl<R: Resident> Chunk<R> {
     }
 }
 
-/// Fresh frames: all headers void, no hints, no page. Untouched memory stays unmapped.
+/// Fresh frames: all headers void, no alarms, no hints, no page. Untouched memory stays unmapped.
 #[cfg(not(pool_loom))]
 fn zeroed_frames<R: Resident>(count: usize) -> Box<[Frame<R>]> {
     let frames = Box::<[Frame<R>]>::new_zeroed_slice(count);
@@ -144,6 +146,7 @@ fn zeroed_frames<R: Resident>(count: usize) -> Box<[Frame<R>]> {
 #[cfg(pool_loom)]
 fn zeroed_frames<R: Resident>(count: usize) -> Box<[Frame<R>]> {
     let frame = || Frame {
+        alarms: Alarms::none(),
         headers: std::array::from_fn(|_| HeaderCell::void()),
         free: AtomicU64::new(0),
         page: AtomicPtr::new(ptr::null_mut()),

@@ -76,11 +76,16 @@ impl<R: Resident> Slab<R> {
     fn shrink_where(&self, spare: usize, may_go: impl Fn(usize, &Frame<R>) -> bool) -> usize {
         let mut retired = Vec::new();
         let mut growth = self.growth.lock();
-        // Odd while slots may be hidden from a claimant's scan; see `claim_without_growth`.
+        // Odd while slots may be hidden from a claimant's scan; see `take_without_growth`.
         self.shrinks.fetch_add(1, Ordering::AcqRel);
         let census = self.census();
         let mut free = census.free;
         let mut taken = 0;
+        // After a peak, those that are left lie far apart: what begins from now on goes to the low pages.
+        let needed = census.occupied().div_ceil(PAGE);
+        let is_sparse = free > 2 * census.occupied() + 2 * PAGE;
+        let sparse_from = if is_sparse { needed + needed / 2 + 1 } else { usize::MAX };
+        self.sparse_from.store(sparse_from, Ordering::Relaxed);
         for number in (0..growth.next_index.div_ceil(PAGE)).rev() {
             if !self.directory.frame(number).is_some_and(|frame| may_go(number, frame)) {
                 continue;
@@ -103,6 +108,10 @@ impl<R: Resident> Slab<R> {
                 // Foreign code, so here, and not wherever some thread comes to collect garbage: that may
                 // be under any lock.
                 page.strip();
+                if fault!("page_freed_at_once") {
+                    page.free();
+                    continue;
+                }
                 guard.defer_unchecked(move || page.free());
             }
         }
@@ -136,9 +145,12 @@ impl<R: Resident> Slab<R> {
             if header.state() == State::Void {
                 let generation = match header.generation() {
                     0 => self.first_generation((number * PAGE + offset) as u32),
+                    _ if fault!("regrown_starts_over") => {
+                        self.first_generation((number * PAGE + offset) as u32)
+                    }
                     used => used,
                 };
-                frame.headers[offset].vacate(Header::new(generation, State::Free));
+                frame.headers[offset].bring_in(generation);
                 hints |= 1 << offset;
             }
         }
@@ -160,7 +172,7 @@ impl<R: Resident> Slab<R> {
         let mut is_whole = true;
         for ((cell, header), voided) in headers().zip(&mut voided) {
             match header.state() {
-                State::Free if cfg!(fault = "shrink_without_claim") => {
+                State::Free if fault!("shrink_without_claim") => {
                     cell.vacate(Header::new(header.generation(), State::Void));
                     *voided = Some(header.generation());
                 }
@@ -179,7 +191,7 @@ impl<R: Resident> Slab<R> {
         let mut hints = 0;
         for (offset, generation) in voided.iter().enumerate() {
             if let Some(generation) = *generation {
-                frame.headers[offset].vacate(Header::new(generation, State::Free));
+                frame.headers[offset].bring_in(generation);
                 hints |= 1 << offset;
             }
         }

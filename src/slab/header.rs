@@ -143,6 +143,24 @@ impl fmt::Debug for Header {
     }
 }
 
+/// What a claim makes of a free slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// A reservation: `Reserved`.
+    Reserve,
+    /// A life that begins at once: `Starting`.
+    Start,
+}
+
+impl Claim {
+    const fn state(self) -> State {
+        match self {
+            Self::Reserve => State::Reserved,
+            Self::Start => State::Starting,
+        }
+    }
+}
+
 /// How [`HeaderCell::close`] was won.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -173,21 +191,35 @@ impl HeaderCell {
     /// The second look of a walk: ordered after the reads of the slot that came before it.
     #[inline]
     pub(super) fn load_again(&self) -> Header {
-        // Acquire fence: pairs with the release fences in `begin` and before a clean-up. If one of the
+        // Acquire fence: pairs with the release fences in `claim`, `begin` and before a clean-up. If one of the
         // walk's relaxed reads saw a write of either, the load below sees the header from before it.
         fence(Ordering::Acquire);
         Header(self.read(Ordering::Relaxed))
     }
 
-    /// `Free → Reserved`, from exactly the header that is expected.
+    /// Whether this is still the header: a scan's look after it has disarmed. Not of a slot in `Starting` or
+    /// `Closing`.
+    ///
+    /// A read-modify-write, so that a claim comes either before it or after it (see `alarm.rs`). Release: one
+    /// that comes after sees what was before this look. Acquire: as `load`.
+    pub(super) fn confirm(&self, header: Header) -> bool {
+        self.swap(header, header, Ordering::AcqRel)
+    }
+
+    /// `Free → Reserved`, or at once `Free → Starting`, from exactly the header that is expected.
     ///
     /// Acquire: pairs with the Release of `vacate`, so that the claimant sees the cleaned value.
     /// Release: a scan that finds the slot taken sees what the claimant had released before
-    /// (`claim_without_growth` relies on it: it then sees that `ended` has changed).
+    /// (`take_without_growth` relies on it: it then sees that `ended` has changed).
     #[inline]
-    pub(super) fn claim(&self, generation: u32) -> bool {
+    pub(super) fn claim(&self, generation: u32, by: Claim) -> bool {
         let free = Header::new(generation, State::Free);
-        self.swap(free, free.with_state(State::Reserved), Ordering::AcqRel)
+        let is_ours = self.swap(free, free.with_state(by.state()), Ordering::AcqRel);
+        if by == Claim::Start && !fault!("start_without_fence") {
+            // Release fence: pairs with the acquire fence in `load_again`, see there.
+            fence(Ordering::Release);
+        }
+        is_ours
     }
 
     /// `Free → Void`, a shrink's claim.
@@ -196,9 +228,20 @@ impl HeaderCell {
     /// shrink has begun.
     pub(super) fn take_out(&self, generation: u32) -> bool {
         let free = Header::new(generation, State::Free);
-        let order =
-            if cfg!(fault = "take_out_without_release") { Ordering::Acquire } else { Ordering::AcqRel };
+        let order = if fault!("take_out_without_release") { Ordering::Acquire } else { Ordering::AcqRel };
         self.swap(free, free.with_state(State::Void), order)
+    }
+
+    /// `Void → Free`, the growth's. The slot is nobody's, so this always succeeds.
+    ///
+    /// Release: pairs with the Acquire of `claim`. Acquire, by a read-modify-write: what was before the look
+    /// of a scan that saw the slot void is before the next claim too (see `alarm.rs`).
+    pub(super) fn bring_in(&self, generation: u32) {
+        let free = Header::new(generation, State::Free);
+        if fault!("brought_in_by_store") {
+            return self.write(free, Ordering::Release);
+        }
+        self.0.swap(free.0, Ordering::AcqRel);
     }
 
     /// `Reserved → Starting`: from here on the deadline cannot take the slot away.
@@ -208,7 +251,7 @@ impl HeaderCell {
     pub(super) fn begin(&self, generation: u32) -> bool {
         let reserved = Header::new(generation, State::Reserved);
         let begun = self.swap(reserved, reserved.with_state(State::Starting), Ordering::Acquire);
-        if !cfg!(fault = "begin_without_fence") {
+        if !fault!("begin_without_fence") {
             // Release fence: pairs with the acquire fence in `load_again`, see there.
             fence(Ordering::Release);
         }
@@ -216,14 +259,21 @@ impl HeaderCell {
     }
 
     /// `Starting → Reserved`. Release: pairs with the Acquire of the next `begin` or `abort`.
+    #[inline]
     pub(super) fn unbegin(&self, generation: u32) {
         self.write(Header::new(generation, State::Reserved), Ordering::Release);
+    }
+
+    /// `Starting → Closing`: a life that was started at once is given up. The caller stays alone.
+    /// Release: none needed, it goes on to `vacate`.
+    pub(super) fn give_up(&self, generation: u32) {
+        self.write(Header::new(generation, State::Closing), Ordering::Relaxed);
     }
 
     /// `Starting → Live`. Release: pairs with the Acquire of `pin`, which thereby sees the value.
     #[inline]
     pub(super) fn publish(&self, generation: u32) {
-        let order = if cfg!(fault = "relaxed_publish") { Ordering::Relaxed } else { Ordering::Release };
+        let order = if fault!("relaxed_publish") { Ordering::Relaxed } else { Ordering::Release };
         self.write(Header::new(generation, State::Live), order);
     }
 
@@ -236,7 +286,7 @@ impl HeaderCell {
         let mut seen = self.read(Ordering::Relaxed);
         loop {
             let header = Header(seen);
-            let is_other_life = !cfg!(fault = "pin_ignores_generation") && header.generation() != generation;
+            let is_other_life = !fault!("pin_ignores_generation") && header.generation() != generation;
             if is_other_life || header.state() != State::Live || header.pins() == MOST_PINS {
                 return false;
             }
@@ -254,10 +304,14 @@ impl HeaderCell {
         // Release: what was read through the pin was read before the finaliser changes it.
         let before = Header(self.0.fetch_sub(1, Ordering::Release));
         let is_last = before.state() == State::Closing && before.pins() == 1;
-        if is_last && !cfg!(fault = "unpin_without_fence") {
+        if is_last && !fault!("unpin_without_fence") {
             // Acquire: pairs with the Release of every other unpin (one release sequence of
             // read-modify-writes), so all of their accesses come before the clean-up.
-            fence(Ordering::Acquire);
+            if cfg!(pool_tsan) {
+                self.0.load(Ordering::Acquire); // ThreadSanitizer does not follow fences
+            } else {
+                fence(Ordering::Acquire);
+            }
         }
         is_last
     }
@@ -266,17 +320,19 @@ impl HeaderCell {
     ///
     /// With pins running, the winner's CAS adds a pin of its own: the slot cannot be finalised, and
     /// so not be reused, before the winner has unlinked it.
+    #[inline]
     pub(super) fn close(&self, generation: u32) -> Option<Won> {
         let mut seen = self.read(Ordering::Relaxed);
         // Repeats only when a pin came or went: lock-free, as `pin`.
         loop {
             let header = Header(seen);
-            let is_other_life =
-                !cfg!(fault = "close_ignores_generation") && header.generation() != generation;
-            if is_other_life || header.state() != State::Live {
+            let is_other_life = !fault!("close_ignores_generation") && header.generation() != generation;
+            let is_open =
+                header.state() == State::Live || (fault!("two_winners") && header.state() == State::Closing);
+            if is_other_life || !is_open {
                 return None;
             }
-            let own_pin = u64::from(header.pins() > 0 && !cfg!(fault = "winner_without_pin"));
+            let own_pin = u64::from(header.pins() > 0 && !fault!("winner_without_pin"));
             let closing = header.with_state(State::Closing).0 + own_pin;
             // Acquire: an exclusive winner sees what the last pin did. Release: none needed for the
             // value, which the winner has not touched.
@@ -291,10 +347,13 @@ impl HeaderCell {
     /// `Reserved → Closing`: the reservation is given back or has expired. The winner is alone.
     pub(super) fn abort(&self, generation: u32) -> bool {
         let reserved = Header::new(generation, State::Reserved);
-        self.swap(reserved, reserved.with_state(State::Closing), Ordering::Acquire)
+        let closing = reserved.with_state(State::Closing);
+        self.swap(reserved, closing, Ordering::Acquire)
+            || fault!("expiry_takes_what_opens")
+                && self.swap(reserved.with_state(State::Starting), closing, Ordering::Acquire)
     }
 
-    /// The finaliser's last word, or the grower's first. Release: pairs with the Acquire of `claim`.
+    /// The finaliser's last word. Release: pairs with the Acquire of `claim`.
     #[inline]
     pub(super) fn vacate(&self, next: Header) {
         self.write(next, Ordering::Release);

@@ -52,7 +52,7 @@ impl<R: Resident> Directory<R> {
         // Acquire and Release keep the second look after the clearing: a hint that came between the
         // swap and the clearing found a non-zero summary, so it is for us to mark it again.
         summary.fetch_and(!bit, Ordering::AcqRel);
-        if !cfg!(fault = "summary_bit_lost") && frame.free.load(Ordering::Acquire) != 0 {
+        if !fault!("summary_bit_lost") && frame.free.load(Ordering::Acquire) != 0 {
             self.mark(number);
         }
         (taken != 0).then_some(taken)
@@ -78,57 +78,85 @@ impl<R: Resident> Directory<R> {
 #[cfg(not(pool_loom))]
 pub(super) mod magazine {
     use super::{Key, MAGAZINE};
-    use arrayvec::ArrayVec;
-    use std::cell::RefCell;
+    use std::cell::Cell;
 
     /// Slabs whose hints a thread keeps at a time. One more, and the least recent is forgotten.
     const SLABS: usize = 4;
 
     struct Magazine {
-        slab: u64,
-        keys: ArrayVec<Key, MAGAZINE>,
+        /// Its slab's number; 0 for none.
+        slab: Cell<u32>,
+        len: Cell<usize>,
+        keys: [Cell<Key>; MAGAZINE],
+    }
+
+    /// No part has a destructor, so that they are reached without asking whether the thread is still alive.
+    struct Magazines {
+        all: [Magazine; SLABS],
+        /// Places in `all`, the most recent first.
+        order: Cell<[u8; SLABS]>,
     }
 
     thread_local! {
-        static MAGAZINES: RefCell<ArrayVec<Magazine, SLABS>> = const { RefCell::new(ArrayVec::new_const()) };
+        static MAGAZINES: Magazines = const { Magazines::new() };
     }
 
     /// Keeps a hint; `false` if there is no room for it.
     #[inline]
-    pub(in crate::slab) fn keep(slab: u64, key: Key) -> bool {
-        with(slab, |keys| keys.try_push(key).is_ok()).unwrap_or(false)
+    pub(in crate::slab) fn keep(slab: u32, key: Key) -> bool {
+        MAGAZINES.with(|magazines| {
+            let magazine = magazines.of(slab);
+            let len = magazine.len.get();
+            let Some(place) = magazine.keys.get(len) else { return false };
+            place.set(key);
+            magazine.len.set(len + 1);
+            true
+        })
     }
 
     /// The hint that was kept last.
     #[inline]
-    pub(in crate::slab) fn last(slab: u64) -> Option<Key> {
-        with(slab, ArrayVec::pop).flatten()
+    pub(in crate::slab) fn last(slab: u32) -> Option<Key> {
+        MAGAZINES.with(|magazines| {
+            let magazine = magazines.of(slab);
+            let len = magazine.len.get().checked_sub(1)?;
+            magazine.len.set(len);
+            magazine.keys.get(len).map(Cell::get)
+        })
     }
 
-    /// `None` while the thread is being torn down.
-    #[inline]
-    fn with<T>(slab: u64, f: impl FnOnce(&mut ArrayVec<Key, MAGAZINE>) -> T) -> Option<T> {
-        MAGAZINES
-            .try_with(|magazines| {
-                let magazines = &mut *magazines.borrow_mut();
-                if magazines.first().is_none_or(|first| first.slab != slab) {
-                    bring_to_front(magazines, slab);
-                }
-                f(&mut magazines[0].keys)
-            })
-            .ok()
+    impl Magazine {
+        const fn new() -> Self {
+            let keys = [const { Cell::new(Key::new(0, 0)) }; MAGAZINE];
+            Self { slab: Cell::new(0), len: Cell::new(0), keys }
+        }
     }
 
-    #[cold]
-    fn bring_to_front(magazines: &mut ArrayVec<Magazine, SLABS>, slab: u64) {
-        let place = magazines.iter().position(|magazine| magazine.slab == slab);
-        let place = place.unwrap_or_else(|| {
-            let forgotten = if magazines.is_full() { magazines.pop() } else { None };
-            drop(forgotten);
-            magazines.push(Magazine { slab, keys: ArrayVec::new() });
-            magazines.len() - 1
-        });
-        magazines[..=place].rotate_right(1);
+    impl Magazines {
+        const fn new() -> Self {
+            Self { all: [const { Magazine::new() }; SLABS], order: Cell::new([0, 1, 2, 3]) }
+        }
+
+        #[inline]
+        fn of(&self, slab: u32) -> &Magazine {
+            let first = &self.all[usize::from(self.order.get()[0]) % SLABS];
+            if first.slab.get() == slab { first } else { self.bring_to_front(slab) }
+        }
+
+        #[cold]
+        fn bring_to_front(&self, slab: u32) -> &Magazine {
+            let mut order = self.order.get();
+            let at = |place: u8| &self.all[usize::from(place) % SLABS];
+            let known = order.iter().position(|&place| at(place).slab.get() == slab);
+            order[..=known.unwrap_or(SLABS - 1)].rotate_right(1);
+            self.order.set(order);
+            let magazine = at(order[0]);
+            if known.is_none() {
+                magazine.slab.set(slab);
+                magazine.len.set(0);
+            }
+            magazine
+        }
     }
 }
 
@@ -137,11 +165,11 @@ pub(super) mod magazine {
 pub(super) mod magazine {
     use super::Key;
 
-    pub(in crate::slab) fn keep(_slab: u64, _key: Key) -> bool {
+    pub(in crate::slab) fn keep(_slab: u32, _key: Key) -> bool {
         false
     }
 
-    pub(in crate::slab) fn last(_slab: u64) -> Option<Key> {
+    pub(in crate::slab) fn last(_slab: u32) -> Option<Key> {
         None
     }
 }

@@ -19,12 +19,13 @@
 //! | | one thread, `&mut` | `Starting`, `Closing` without pins |
 //!
 //! ```text
-//!             grow                claim               begin              publish
-//!      Void ────────► Free ────────────────► Reserved ────────► Starting ────────► Live ⟲ pin, unpin
-//!        ▲              │ ▲                     │  ▲                │                │
-//!        └── shrink ────┘ │                     │  └─── unbegin ────┘                │ close
-//!                         │              abort  ▼                                    ▼
-//!                         └──── vacate ────── Closing ◄──────────────────────────────┘
+//!                           ┌────────────── start ───────────────┐
+//!             grow          │     claim               begin      ▼      publish
+//!      Void ────────► Free ─┴──────────────► Reserved ────────► Starting ────────► Live ⟲ pin, unpin
+//!        ▲              │ ▲                     │  ▲              │  │               │
+//!        └── shrink ────┘ │                     │  └── reserve ───┘  │ give up        │ close
+//!                         │              abort  ▼                    ▼               ▼
+//!                         └──── vacate ────── Closing ◄──────────────┴───────────────┘
 //!                 generation + 1  │  └─ vacate to an heir: Reserved, generation + 1
 //!                                 ▼
 //!                               Dead     (generations used up, or the clean-up panicked)
@@ -32,6 +33,9 @@
 //!
 //! - **claim** is one CAS from an exactly expected header. **begin** is a CAS too, so that a
 //!   reservation's deadline ([`Slab::abort`]) and its owner exclude each other.
+//! - **start** is both in one CAS, for those who need no reservation, or write into the slot before they
+//!   leave it reserved. A slot in `Starting` has one holder, whom nobody can take it from; so the ways on
+//!   from there are plain stores.
 //! - **pin** is a CAS that adds a pin if generation and state match. A pin is held during a
 //!   synchronous closure only; no guard is handed out, because a guard can be forgotten.
 //! - **close** has exactly one *winner* for each life. With pins running its CAS adds a pin of the
@@ -40,6 +44,8 @@
 //!   is never reused before its winner has unlinked it from the tables of the layer above.
 //! - A **generation** never comes round: a slot whose next generation would be its first is `Dead`,
 //!   and an index that was never used takes its place, so capacity does not fall.
+//!
+//! Beside its header each slot has an **alarm**, the moment at which somebody has to look at it: see `alarm.rs`.
 //!
 //! # Free slots
 //!
@@ -58,13 +64,15 @@
 //! 2. A header is in `Reserved`, `Starting`, `Live` or `Closing` only while its frame has a page:
 //!    `claim` starts from `Free`, and a page is taken out only when none of its headers is `Free`
 //!    (`growth.rs` makes them `Void` by the same CAS) or occupied.
-//! 3. In `Starting` only the thread that won `begin` touches the value; `pin` refuses.
+//! 3. In `Starting` only the thread that won `begin` or `start` touches the value; `pin` refuses.
 //! 4. In `Live`, `Shared` is only ever shared and `Owned` is reached only through the [`Owner`] that
 //!    `publish` made, which cannot be copied and knows its slab.
 //! 5. In `Closing` the pins only fall. The thread that sees them at zero is alone with the value
 //!    until it vacates the slot.
 
+mod alarm;
 mod cells;
+mod claims;
 mod frame;
 mod growth;
 mod header;
@@ -73,16 +81,19 @@ mod resident;
 mod rights;
 mod walk;
 
+pub use alarm::Alarm;
 pub(crate) use cells::{Cells, thread_number};
+pub use claims::Full;
+pub(crate) use claims::Shortage;
 pub use header::{Key, State};
 pub use resident::{Fate, Resident, Vacated};
 pub use rights::{Closing, Owner, Starting};
 pub use walk::{Census, Cursor};
 
-use crate::sync::{AtomicUsize, Mutex, Ordering, StaticAtomicU64, fence};
+use crate::sync::{AtomicUsize, Mutex, Ordering, StaticAtomicU32, fence};
 use frame::{Directory, Frame, PAGE};
 use growth::Growth;
-use header::{Header, HeaderCell, Won};
+use header::{Claim, Header, HeaderCell, Won};
 use hints::magazine;
 use rights::Pinned;
 use std::fmt;
@@ -106,27 +117,6 @@ impl fmt::Display for Stale {
 }
 
 impl std::error::Error for Stale {}
-
-/// Every slot is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("every slot is taken: release one, or raise the capacity")
-    }
-}
-
-impl std::error::Error for Full {}
-
-/// Why nothing could be claimed under the caller's lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shortage {
-    /// [`Slab::grow`] makes room: call it outside the lock, and try again.
-    Grow,
-    /// Every slot is taken.
-    Full,
-}
 
 /// How a slab is made.
 #[derive(Clone, Copy, Debug)]
@@ -193,17 +183,27 @@ pub struct Slab<R: Resident> {
     dead: AtomicUsize,
     /// Odd while a shrink runs.
     shrinks: AtomicUsize,
+    /// Slots of this frame and those above it are not kept in magazines, so that the lowest free ones are
+    /// taken and high pages empty. Set by a shrink. A hint about hints, so Relaxed.
+    sparse_from: AtomicUsize,
     cells: Cells<2>,
     capacity: usize,
     generation_mask: u32,
     seed: u64,
-    id: u64,
+    id: u32,
 }
 
 impl<R: Resident> Slab<R> {
     /// An empty slab. Pages are allocated as they are needed.
+    ///
+    /// # Panics
+    ///
+    /// At the process's slab number 4,294,967,295.
     pub fn new(resident: R, options: Options) -> Self {
-        static IDS: StaticAtomicU64 = StaticAtomicU64::new(1);
+        static IDS: StaticAtomicU32 = StaticAtomicU32::new(1);
+        // Relaxed: only uniqueness counts. An owner is told by it whose it is, so it does not come round.
+        let number = IDS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |number| number.checked_add(1));
+        let number = number.expect("four billion slabs were made in this process");
         Self {
             resident,
             directory: Directory::new(),
@@ -211,12 +211,12 @@ impl<R: Resident> Slab<R> {
             frames_end: AtomicUsize::new(0),
             dead: AtomicUsize::new(0),
             shrinks: AtomicUsize::new(0),
+            sparse_from: AtomicUsize::new(usize::MAX),
             cells: Cells::new(),
             capacity: options.capacity,
             generation_mask: u32::MAX >> (32 - options.generation_bits),
-            seed: if cfg!(pool_loom) { 0 } else { rand::random() },
-            // Relaxed: only uniqueness counts.
-            id: IDS.fetch_add(1, Ordering::Relaxed),
+            seed: if cfg!(pool_loom) || fault!("same_first_generation") { 0 } else { rand::random() },
+            id: number,
         }
     }
 
@@ -241,32 +241,6 @@ impl<R: Resident> Slab<R> {
         (self.capacity + self.dead.load(Ordering::Acquire)).saturating_sub(MAX_SLOTS)
     }
 
-    /// Takes a free slot: `Free → Reserved`. Lock-free unless the slab grows.
-    ///
-    /// # Errors
-    ///
-    /// [`Full`] if every slot is taken; never while one is free.
-    #[inline]
-    pub fn claim(&self) -> Result<Key, Full> {
-        // Ends: each turn takes a hint away from this thread's magazine.
-        while let Some(hint) = magazine::last(self.id) {
-            if self.claim_expected(hint) {
-                return Ok(hint);
-            }
-        }
-        self.claim_from_bitmap().map_or_else(|| self.claim_slowly(), Ok)
-    }
-
-    /// As [`Slab::claim`], for use under a caller's lock: never allocates.
-    pub(crate) fn claim_in_place(&self) -> Result<Key, Shortage> {
-        while let Some(hint) = magazine::last(self.id) {
-            if self.claim_expected(hint) {
-                return Ok(hint);
-            }
-        }
-        self.claim_from_bitmap().map_or_else(|| self.claim_without_growth(), Ok)
-    }
-
     /// Makes the claimant the only one who can take the slot further: `Reserved → Starting`.
     ///
     /// # Errors
@@ -277,7 +251,7 @@ impl<R: Resident> Slab<R> {
         if !frame.headers[offset].begin(key.generation()) {
             return Err(Stale);
         }
-        Ok(Starting { slab: self, frame, offset, key })
+        Ok(Starting { slab: self, frame, offset, key, by: Claim::Reserve })
     }
 
     /// Takes a reservation back: `Reserved → Closing`. The caller is winner and finaliser.
@@ -374,96 +348,13 @@ impl<R: Resident> Slab<R> {
         Ok(Pinned { slab: self, frame, offset, key })
     }
 
-    #[inline]
-    fn claim_expected(&self, key: Key) -> bool {
-        let Some((frame, offset)) = self.directory.locate(key.index()) else { return false };
-        let is_ours = frame.headers[offset].claim(key.generation());
-        if is_ours {
-            self.cells.add(BEGUN, 1);
-        }
-        is_ours
-    }
-
-    /// Takes a frame's hints, claims one slot and keeps the rest of the hints.
-    fn claim_from_bitmap(&self) -> Option<Key> {
-        // Ends: each turn takes hints away, and new ones come only from releases, which are progress.
-        while let Some((number, bits)) = self.directory.take_lowest() {
-            let mut claimed = None;
-            for key in self.directory.expected(number, bits) {
-                if claimed.is_none() {
-                    claimed = self.claim_expected(key).then_some(key);
-                } else {
-                    self.hint(key);
-                }
-            }
-            if claimed.is_some() {
-                return claimed;
-            }
-        }
-        None
-    }
-
-    /// The last resort: refuse, grow, or look at every header.
-    #[cold]
-    fn claim_slowly(&self) -> Result<Key, Full> {
-        // Ends: each turn but the last grew the slab, or saw that another thread did.
-        loop {
-            match self.claim_without_growth() {
-                Ok(key) => return Ok(key),
-                Err(Shortage::Full) => return Err(Full),
-                Err(Shortage::Grow) => {
-                    self.grow();
-                }
-            }
-            if let Some(key) = self.claim_from_bitmap() {
-                return Ok(key);
-            }
-        }
-    }
-
-    /// Refuses, asks for growth, or looks at every header.
-    #[cold]
-    fn claim_without_growth(&self) -> Result<Key, Shortage> {
-        // Ends: a turn that neither claims nor refuses saw a release or a shrink by another thread,
-        // that is, progress.
-        loop {
-            if self.occupied() >= self.capacity {
-                return Err(Shortage::Full);
-            }
-            // Before `can_grow`: a shrink that is over by now has left its pages for it to find, and
-            // one that comes later changes the number.
-            let mut shrinks = self.shrinks.load(Ordering::Acquire);
-            if self.can_grow() {
-                return Err(Shortage::Grow);
-            }
-            if cfg!(fault = "shrink_unseen") {
-                shrinks = self.shrinks.load(Ordering::Acquire);
-            }
-            let ended = self.cells.sum(ENDED);
-            if let Some(key) = self.scan() {
-                return Ok(key);
-            }
-            let is_settled = shrinks.is_multiple_of(2)
-                && self.shrinks.load(Ordering::Acquire) == shrinks
-                && self.cells.sum(ENDED) == ended;
-            if is_settled || cfg!(fault = "refuse_after_one_scan") {
-                return Err(Shortage::Full);
-            }
-        }
-    }
-
-    fn scan(&self) -> Option<Key> {
-        self.frames_in_use()
-            .flat_map(|(number, _)| self.directory.expected(number, u64::MAX))
-            .find(|&key| self.claim_expected(key))
-    }
-
     /// Cleans and vacates a closing slot without pins. The caller is the finaliser.
+    #[inline(never)] // once, and not in each place where a pin may be the last
     fn finalise(&self, frame: &Frame<R>, offset: usize, key: Key, is_winner: bool) {
         let slot = frame.slot(offset);
         let next = self.next_generation(key);
         let has_next_life = next.is_some();
-        if !cfg!(fault = "clean_without_fence") {
+        if !fault!("clean_without_fence") {
             // Release: pairs with the acquire fence in `load_again`. A walk that saw a write of the
             // clean-up sees also that the slot is closing.
             fence(Ordering::Release);
@@ -492,11 +383,11 @@ impl<R: Resident> Slab<R> {
             (Fate::Retire, _) | (_, None) => self.retire(header, key),
             (Fate::Heir, Some(next)) => header.vacate(Header::new(next, State::Reserved)),
             (Fate::Free, Some(next)) => {
-                if cfg!(fault = "ended_before_free") {
+                if fault!("ended_before_free") {
                     self.cells.add(ENDED, 1);
                 }
                 header.vacate(Header::new(next, State::Free));
-                if !cfg!(fault = "ended_before_free") {
+                if !fault!("ended_before_free") {
                     self.cells.add(ENDED, 1);
                 }
                 self.hint(Key::new(key.index(), next));
@@ -518,13 +409,21 @@ impl<R: Resident> Slab<R> {
 
     #[inline]
     fn hint(&self, free: Key) {
-        if !magazine::keep(self.id, free) {
+        if self.is_sparse(free) || !magazine::keep(self.id, free) {
             self.directory.leave(free.index() as usize / PAGE, 1 << (free.index() as usize % PAGE));
         }
     }
 
+    /// Does the slot lie in a page that should empty?
+    #[inline]
+    fn is_sparse(&self, key: Key) -> bool {
+        // In a model there are no magazines.
+        !(cfg!(pool_loom) || fault!("sparse_pages_fill_again"))
+            && key.index() as usize / PAGE >= self.sparse_from.load(Ordering::Relaxed)
+    }
+
     fn next_generation(&self, key: Key) -> Option<u32> {
-        if cfg!(fault = "same_generation") {
+        if fault!("same_generation") {
             return Some(key.generation());
         }
         let next = match key.generation().wrapping_add(1) & self.generation_mask {

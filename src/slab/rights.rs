@@ -2,7 +2,7 @@
 //! cannot be copied, and dropping it takes the slot to its next state.
 
 use super::frame::Frame;
-use super::header::Won;
+use super::header::{Claim, Won};
 use super::{Key, Resident, Slab};
 use std::fmt;
 
@@ -10,7 +10,7 @@ use std::fmt;
 #[derive(Debug)]
 pub struct Owner {
     pub(super) key: Key,
-    pub(super) slab: u64,
+    pub(super) slab: u32,
 }
 
 impl Owner {
@@ -20,18 +20,26 @@ impl Owner {
     }
 }
 
-/// A slot in `Starting`: this alone touches its value. Dropped unpublished, the slot is `Reserved`
-/// again under the same key.
-#[must_use = "dropping it takes the slot back to `Reserved`"]
+/// A slot in `Starting`: this alone touches its value. Dropped unpublished, the slot goes back to where it
+/// came from: `Reserved` again under the same key, or, if it was free, cleaned and free.
+#[must_use = "dropping it takes the slot back to where it came from"]
 pub struct Starting<'a, R: Resident> {
     pub(super) slab: &'a Slab<R>,
     pub(super) frame: &'a Frame<R>,
     pub(super) offset: usize,
     pub(super) key: Key,
+    /// How it came to be in `Starting`: from `Free` at once, or from a reservation.
+    pub(super) by: Claim,
 }
 
 impl<R: Resident> Starting<'_, R> {
+    /// The life that begins, or may.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
     /// Calls `f` with all of the value.
+    #[inline]
     pub fn value<T>(&mut self, f: impl FnOnce(&R::Glance, &mut R::Shared, &mut R::Owned) -> T) -> T {
         let slot = self.frame.slot(self.offset);
         // SAFETY: an occupied slot has a page (invariant 2), and in `Starting` the value is ours
@@ -43,7 +51,17 @@ impl<R: Resident> Starting<'_, R> {
         }
     }
 
+    /// Leaves it to be begun later, by its key: `Starting → Reserved`. Wait-free.
+    #[inline]
+    pub fn reserve(self) -> Key {
+        let key = self.key;
+        self.frame.headers[self.offset].unbegin(key.generation());
+        std::mem::forget(self);
+        key
+    }
+
     /// Opens the slot: `Starting → Live`. Wait-free.
+    #[inline]
     pub fn publish(self) -> Owner {
         let owner = Owner { key: self.key, slab: self.slab.id };
         self.frame.headers[self.offset].publish(self.key.generation());
@@ -60,7 +78,14 @@ impl<R: Resident> Starting<'_, R> {
 
 impl<R: Resident> Drop for Starting<'_, R> {
     fn drop(&mut self) {
-        self.frame.headers[self.offset].unbegin(self.key.generation());
+        let header = &self.frame.headers[self.offset];
+        match self.by {
+            Claim::Reserve => header.unbegin(self.key.generation()),
+            Claim::Start => {
+                header.give_up(self.key.generation());
+                self.slab.finalise(self.frame, self.offset, self.key, true);
+            }
+        }
     }
 }
 
@@ -86,24 +111,42 @@ impl<R: Resident> Closing<'_, R> {
         self.key
     }
 
+    /// No pin was running when the life ended: nobody else touches the slot before it is vacated, and this
+    /// thread cleans it.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.won == Won::Alone
+    }
+
+    /// Lets the slot go. `false`: a pin still holds it, and whoever leaves last cleans and vacates it.
+    pub(crate) fn release(self) -> bool {
+        std::mem::ManuallyDrop::new(self).leave()
+    }
+
     /// Calls `f` with the value, which running pins may be reading too.
+    #[inline]
     pub fn value<T>(&self, f: impl FnOnce(&R::Glance, &R::Shared) -> T) -> T {
         let slot = self.frame.slot(self.offset);
         // SAFETY: as in `Slab::pin`: the winner has a pin of its own, or is alone.
         unsafe { (*slot).shared.with(|shared| f(&(*slot).glance, &*shared)) }
     }
-}
 
-impl<R: Resident> Drop for Closing<'_, R> {
-    fn drop(&mut self) {
+    /// To be called once. Whether that vacated the slot.
+    fn leave(&self) -> bool {
         let is_finaliser = match self.won {
             Won::Alone => true,
-            Won::WithPin if cfg!(fault = "winner_without_pin") => false,
-            Won::WithPin => self.frame.headers[self.offset].unpin(),
+            Won::WithPin if fault!("winner_without_pin") => false,
+            Won::WithPin => self.frame.headers[self.offset].unpin() || fault!("double_finalise"),
         };
         if is_finaliser {
             self.slab.finalise(self.frame, self.offset, self.key, true);
         }
+        is_finaliser
+    }
+}
+
+impl<R: Resident> Drop for Closing<'_, R> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

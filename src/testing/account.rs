@@ -42,7 +42,7 @@ impl State {
         }
     }
 
-    /// The figures, as far as the state knows them: without name, queued bytes and observer.
+    /// The figures, as far as the state knows them: without name and observer.
     pub(super) fn snapshot(&self) -> PoolSnapshot {
         let ledger = self.ledger();
         let version = self.settings.current();
@@ -59,7 +59,10 @@ impl State {
             waiting: self.waiting(),
             refused: self.refused,
             mismatches: self.mismatches,
-            outbound_bytes: 0,
+            outbound_bytes: self.room.budget.taken(),
+            inbound: self.room.bytes.figures(),
+            delivery: self.delivery,
+            agents: self.thread_figures(),
             draining: self.is_draining,
             level: self.schedule.pool.level,
             users_by_level: self.users_by_level(),

@@ -5,7 +5,7 @@ use super::state::State;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::error::Late;
-use crate::manager::{ByteBudget, Message, Owned, SendOutcome, Session, contain};
+use crate::manager::{Owned, Room, Session, contain};
 use crate::pool::{Attachments, Bell, Maintained, PoolName};
 use crate::reason::{EndReason, Revoked};
 use crate::slab::Key;
@@ -15,8 +15,8 @@ use std::sync::{Arc, Weak};
 pub(super) struct Core<S: Session> {
     pub(super) name: PoolName,
     pub(super) clock: Clock,
-    pub(super) budget: ByteBudget,
-    attached: Attachments,
+    pub(super) room: Arc<Room>,
+    pub(super) attached: Attachments,
     state: Mutex<State>,
     /// Session states that no lease has.
     sessions: Mutex<Vec<Owned<S>>>,
@@ -25,10 +25,11 @@ pub(super) struct Core<S: Session> {
 impl<S: Session> Core<S> {
     pub(super) fn new(name: PoolName, clock: Clock, config: Config, attached: Attachments) -> Arc<Self> {
         let quotas = attached.quotas.clone();
+        let room = Arc::new(Room::new(config.outbound_pool_bytes, config.inbound_pool_bytes));
         let core = Arc::new(Self {
             name,
-            budget: ByteBudget::new(config.outbound_pool_bytes),
-            state: Mutex::new(State::new(config, clock.clone(), quotas.clone())),
+            state: Mutex::new(State::new(config, clock.clone(), quotas.clone(), room.clone())),
+            room,
             sessions: Mutex::new(Vec::new()),
             clock,
             attached,
@@ -46,7 +47,7 @@ impl<S: Session> Core<S> {
         let result = f(&mut state);
         let after = std::mem::take(&mut state.after);
         drop(state);
-        after.run(&self.budget, &self.attached);
+        after.run(&self.attached);
         result
     }
 
@@ -66,11 +67,6 @@ impl<S: Session> Core<S> {
         Revoked::new(self.section(|state| state.last_end(key)).unwrap_or(EndReason::Unknown))
     }
 
-    pub(super) fn send(&self, key: Key, message: Message) -> SendOutcome {
-        let Some(life) = self.life(key) else { return SendOutcome::Stale };
-        life.shared.offer(message, &self.config().outbound, &self.budget, 0)
-    }
-
     pub(super) fn maintain(&self, now: Timestamp) -> Maintained {
         let Some(turn) = self.section(|state| state.begin_turn(now)) else {
             return Maintained { is_busy: true, ..Maintained::default() };
@@ -78,7 +74,9 @@ impl<S: Session> Core<S> {
         if turn.is_background_due {
             self.check_all(now);
         }
-        self.section(|state| state.finish_turn(turn))
+        let done = self.section(|state| state.finish_turn(turn));
+        self.room.trim();
+        done
     }
 
     /// Asks the application about each manager, if it wants to be asked. One that is not well, or whose

@@ -24,6 +24,7 @@ impl State {
         };
         let now = self.clock.now();
         let end = life.read(|manager| End::new(key, manager, reason, now)).ok_or(Late)?;
+        self.clear(&life);
         let user_id = end.user_id.clone();
         self.tally.ended += 1;
         *self.tally.ends_by_reason.entry(reason.name()).or_default() += 1;

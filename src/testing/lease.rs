@@ -6,8 +6,8 @@ use super::state::Seat;
 use super::waiting::{Ticket, Turn};
 use crate::error::{Late, OpenError, ReserveError, TransitionError};
 use crate::id::UserExecutionContext;
-use crate::manager::{InvalidTransition, Message, Owned, PooledWebSocketManager, Session};
-use crate::pool::{ManagerLease, ManagerReservation};
+use crate::manager::{InvalidTransition, Message, Missed, Owned, PooledWebSocketManager, Session};
+use crate::pool::{EventId, ManagerLease, ManagerReservation};
 use crate::reason::{EndReason, Revoked};
 use crate::slab::Key;
 use std::fmt;
@@ -26,6 +26,7 @@ pub struct FakeReservation<S: Session = ()> {
     session: Option<Owned<S>>,
     context: UserExecutionContext,
     made_at: &'static Location<'static>,
+    after: Option<EventId>,
 }
 
 impl<S: Session> FakeReservation<S> {
@@ -38,7 +39,7 @@ impl<S: Session> FakeReservation<S> {
     ) -> Result<Self, ReserveError> {
         let made = admitted.and_then(|seat| {
             let (core, context) = (core.clone(), context.clone());
-            let mut made = Self { core, seat: Some(seat), session: None, context, made_at };
+            let mut made = Self { core, seat: Some(seat), session: None, context, made_at, after: None };
             if !seat.is_inherited() {
                 let mut session = made.core.take_session();
                 session.prepare().map_err(|_| ReserveError::SessionPanicked)?;
@@ -59,6 +60,10 @@ impl<S: Session> FakeReservation<S> {
 impl<S: Session> ManagerReservation for FakeReservation<S> {
     type Lease = FakeLease<S>;
 
+    fn resume_after(&mut self, after: EventId) {
+        self.after = Some(after);
+    }
+
     fn context(&self) -> &UserExecutionContext {
         &self.context
     }
@@ -68,7 +73,11 @@ impl<S: Session> ManagerReservation for FakeReservation<S> {
         let key = self.core.section(|state| state.take_over(&mut seat, &self.context))?;
         self.seat = Some(Seat::Own(key)); // an error from here on gives it back
         let session = self.prepared_session()?;
-        let life = Life::new(self.context.clone(), self.core.clock.now(), self.made_at);
+        let core = &self.core;
+        let mut life = Life::new(self.context.clone(), core.clock.now(), self.made_at);
+        if let Some(EventId { stream, seq }) = self.after {
+            life.shared.catch_up_from(Missed { stream, next: seq + 1 });
+        }
         match self.core.section(|state| state.open(seat, key, life)) {
             Ok(()) => {
                 self.seat = None;
@@ -182,13 +191,6 @@ impl<S: Session> FakeLease<S> {
     ) -> Result<(), TransitionError> {
         self.with(step).map_err(TransitionError::Revoked)?.map_err(TransitionError::Invalid)
     }
-
-    fn take(&self, life: &Life) -> Option<Message> {
-        let message = life.shared.outbound.pop()?;
-        self.core.budget.give(0, message.len());
-        life.glance.sent(message.len(), self.core.clock.now());
-        Some(message)
-    }
 }
 
 impl<S: Session> ManagerLease for FakeLease<S> {
@@ -238,25 +240,14 @@ impl<S: Session> ManagerLease for FakeLease<S> {
     }
 
     fn next_message(&mut self) -> Result<Option<Message>, Revoked> {
-        let life = self.life()?;
-        life.glance.polled(self.core.clock.now());
-        Ok(self.take(&life))
+        self.core.next_said(self.key, |_| ()).ok_or_else(|| self.core.why(self.key))
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Revoked>> {
-        let polled = self.life().map(|life| {
-            life.glance.polled(self.core.clock.now());
-            self.take(&life).or_else(|| {
-                // Register, then look again: a message that came between the two has woken nobody.
-                life.shared.waker.register(cx.waker());
-                self.take(&life)
-            })
-        });
-        match polled {
-            Ok(Some(message)) => Poll::Ready(Ok(message)),
-            Ok(None) if self.is_live() => Poll::Pending,
-            Ok(None) => Poll::Ready(Err(self.core.why(self.key))),
-            Err(revoked) => Poll::Ready(Err(revoked)),
+        match self.core.next_said(self.key, |shared| shared.outbound.register(cx.waker())) {
+            Some(Some(message)) => Poll::Ready(Ok(message)),
+            Some(None) if self.is_live() => Poll::Pending,
+            _ => Poll::Ready(Err(self.core.why(self.key))),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::id::UserExecutionContext;
-use crate::manager::{ByteBudget, Glance, PooledWebSocketManager, Shared, wake};
+use crate::manager::{Glance, Message, Offer, PooledWebSocketManager, Shared, contain, wake};
 use crate::pool::{Alert, Attachments, End};
 use crate::sync::{Ordering, fence};
 use std::panic::Location;
@@ -38,6 +38,9 @@ pub(super) struct After {
     news: Vec<News>,
     pub(super) woken: Vec<Waker>,
     pub(super) dropped: Vec<Waker>,
+    pub(super) unsent: Vec<Message>,
+    /// Of an owner to itself: nobody is to be woken.
+    pub(super) offers: Vec<Offer>,
     /// A place that another pool of the domain may be waited for.
     pub(super) is_place_freed: bool,
 }
@@ -57,16 +60,15 @@ impl After {
         self.news.push(News::Alert(alert));
     }
 
-    pub(super) fn run(self, budget: &ByteBudget, attached: &Attachments) {
-        let Self { news, woken, dropped, is_place_freed } = self;
+    pub(super) fn run(self, attached: &Attachments) {
+        let Self { news, woken, dropped, unsent, offers, is_place_freed } = self;
+        for message in unsent {
+            let _ = contain(|| drop(message)); // one that panics on drop stops nothing
+        }
         for news in news {
             match news {
                 News::Ended(life, end) => {
-                    life.shared.outbound.close();
-                    while let Some(message) = life.shared.outbound.pop() {
-                        budget.give(0, message.len());
-                    }
-                    if let Some(waker) = life.shared.waker.take() {
+                    if let Some(waker) = life.shared.outbound.take_waker() {
                         wake(waker);
                     }
                     attached.ended(&end);
@@ -75,7 +77,7 @@ impl After {
             }
         }
         woken.into_iter().for_each(wake);
-        drop(dropped);
+        drop((dropped, offers));
         if let (true, Some(quotas)) = (is_place_freed, &attached.quotas) {
             // SeqCst fence: pairs with the one of whoever waits, in this pool's `join_queue` or another's.
             fence(Ordering::SeqCst);

@@ -2,9 +2,9 @@
 //!
 //! It keeps the pool's promises by the simplest means, so that a test of an application which fails
 //! on it has found a fault in the application. State machine, outbound queue, byte budget, session
-//! handling, settings, quota domains, the registry of names and every decision of `control` are the
-//! pool's own; slab, shards, hand-over and sweep engine are replaced. One body of tests runs on both
-//! (`tests/conformance`).
+//! handling, settings, quota domains, the text of an event, the registry of names and every decision of
+//! `control` are the pool's own; slab, shards, hand-over, journals and sweep engine are replaced. One body
+//! of tests runs on both (`tests/conformance`).
 //!
 //! Write the application against the traits and choose in the test:
 //!
@@ -37,12 +37,15 @@
 //! | the session of an evicted lease is reset | by the evictor | when the owner drops the lease |
 //! | a sweep | stops at its budget, and can go on later | is always complete: budgets are ignored |
 //! | an observer | is told of each end as it happens | is told when the verb's work is done |
+//! | a thread's events | those that are kept take memory | all of them, until the thread is forgotten |
 //! | the log (`tracing` feature) | everything | alerts and ends |
 //! | every verb | mostly lock-free | blocks while another thread is in the double |
 
 mod account;
 mod core;
+mod delivery;
 mod ending;
+mod events;
 mod lease;
 mod life;
 mod lookup;
@@ -51,6 +54,7 @@ mod sweep;
 mod upkeep;
 mod waiting;
 
+pub use events::FakeRun;
 pub use lease::{FakeLease, FakeReservation, FakeReserveWait, FakeRunGuard};
 
 use crate::clock::{Clock, Timestamp};
@@ -59,8 +63,9 @@ use crate::error::{BuildError, Late, ReserveError};
 use crate::id::{IsolationKey, UserExecutionContext, UserId};
 use crate::manager::{Message, PooledWebSocketManager, SendOutcome, Session};
 use crate::pool::{
-    ConfigVersion, End, Ledger, Maintained, ManagerPool, ManagerSnapshot, NoEarlierConfig, PoolBuilder,
-    PoolSnapshot, Scope, SendReport, SweepPolicy, SweepReport, UserCheck, Verdict,
+    ConfigVersion, End, EventData, Ledger, Maintained, ManagerPool, ManagerSnapshot, ManyReport,
+    NoEarlierConfig, PoolBuilder, PoolSnapshot, Scope, SendReport, SweepPolicy, SweepReport, UserCheck,
+    Verdict,
 };
 use crate::reason::EndReason;
 use crate::slab::Key;
@@ -94,6 +99,7 @@ impl<S: Session> ManagerPool for FakePool<S> {
     type Session = S;
     type Reservation = FakeReservation<S>;
     type Lease = FakeLease<S>;
+    type Run = FakeRun<S>;
     type ReserveWait = FakeReserveWait<S>;
 
     fn name(&self) -> &str {
@@ -235,7 +241,6 @@ impl<S: Session> ManagerPool for FakePool<S> {
     fn snapshot(&self) -> PoolSnapshot {
         PoolSnapshot {
             name: self.name().to_owned(),
-            outbound_bytes: self.core.budget.taken(),
             observer_panics: self.core.observer_panics(),
             ..self.core.section(|state| state.snapshot())
         }
@@ -257,25 +262,25 @@ impl<S: Session> ManagerPool for FakePool<S> {
     }
 
     fn send_to_user(&self, user: &UserId, message: Message) -> SendReport {
-        self.send_many(&self.keys_of(user), message)
+        self.core.send_many(&self.keys_of(user), &message).sum
     }
 
     fn send_to_thread(&self, to: &IsolationKey, message: Message) -> SendReport {
         let keys = self.core.section(|state| state.address(to));
-        self.send_many(&keys, message)
+        self.core.send_many(&keys, &message).sum
     }
 
-    fn send_many(&self, keys: &[Key], message: Message) -> SendReport {
-        let mut report = SendReport { is_nobody: keys.is_empty(), ..SendReport::default() };
-        for &key in keys {
-            report.count(&self.send(key, message.clone()));
-        }
-        report
+    fn send_many(&self, keys: &[Key], message: Message) -> ManyReport {
+        self.core.send_many(keys, &message)
     }
 
     fn broadcast(&self, message: Message) -> SendReport {
         let keys: Vec<_> = self.core.section(|state| state.lives().map(|(key, _)| key).collect());
-        self.send_many(&keys, message)
+        self.core.send_many(&keys, &message).sum
+    }
+
+    fn start_run(&self, context: &UserExecutionContext, data: impl Into<EventData>) -> FakeRun<S> {
+        FakeRun::start(self.core.clone(), context, &data.into())
     }
 
     fn leak(self) -> Self {

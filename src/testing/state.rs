@@ -1,6 +1,7 @@
 //! What the double's one lock protects: plain tables, and how a place is taken and opened. `ending.rs` has
 //! the other half.
 
+use super::events::Thread;
 use super::life::{After, Life};
 use super::upkeep::Schedule;
 use super::waiting::{Ticket, Waiter};
@@ -8,10 +9,11 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{AtLimit, Config, DuplicatePolicy};
 use crate::control::{Load, Watch};
 use crate::error::{Late, OpenError, ReserveError};
-use crate::id::{UserExecutionContext, UserId};
+use crate::id::{IsolationKey, UserExecutionContext, UserId};
+use crate::manager::Room;
 use crate::pool::{
-    Alert, Beginning, CleanupBooks, EXPIRY_INTERVAL, End, Full, QuotaDomain, Refusals, Settings, Tally,
-    UserRules, forcing_rank,
+    Alert, Beginning, CleanupBooks, DeliveryFigures, EXPIRY_INTERVAL, End, Full, QuotaDomain, Refusals,
+    Settings, Tally, UserRules, forcing_rank,
 };
 use crate::reason::EndReason;
 use crate::slab::Key;
@@ -27,6 +29,9 @@ pub(super) struct State {
     pub(super) users: BTreeMap<UserId, User>,
     pub(super) rules: HashMap<UserId, UserRules>,
     pub(super) waiters: BTreeMap<Ticket, Waiter>,
+    pub(super) threads: HashMap<IsolationKey, Thread>,
+    pub(super) room: Arc<Room>,
+    pub(super) delivery: DeliveryFigures,
     pub(super) tally: Tally,
     pub(super) refused: Refusals,
     pub(super) mismatches: u64,
@@ -111,7 +116,7 @@ pub(super) enum Places {
 }
 
 impl State {
-    pub(super) fn new(config: Config, clock: Clock, quotas: Option<QuotaDomain>) -> Self {
+    pub(super) fn new(config: Config, clock: Clock, quotas: Option<QuotaDomain>, room: Arc<Room>) -> Self {
         let now = clock.now();
         Self {
             settings: Settings::new(config, now),
@@ -121,6 +126,9 @@ impl State {
             users: BTreeMap::new(),
             rules: HashMap::new(),
             waiters: BTreeMap::new(),
+            threads: HashMap::new(),
+            room,
+            delivery: DeliveryFigures::default(),
             tally: Tally::default(),
             refused: Refusals::default(),
             mismatches: 0,
@@ -373,6 +381,7 @@ impl State {
         let user = self.enter(context.user_id());
         user.reserved -= 1;
         user.members.push(key);
+        self.join_runs(&life, &context);
         self.slots[key.index() as usize].holder = Holder::Live { life: Arc::new(life), heir: None };
         self.tally.opened += 1;
         *self.tally.begins_by_cause.entry(beginning.name()).or_default() += 1;

@@ -90,6 +90,7 @@ impl State {
             done.sweeps.push(self.sweep_all(Operation::Background, Rules::background(&config), now));
         }
         self.place_freed();
+        self.sweep_threads(now);
         self.schedule.last = now;
         self.schedule.is_running = false;
         done

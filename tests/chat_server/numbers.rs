@@ -46,6 +46,8 @@ async fn the_pool_tells_its_numbers_its_levels_and_who_looks_after_it() {
     assert_eq!((&pool["level"], &pool["users_by_level"]["normal"]), (&json!("normal"), &json!(1)));
     assert_eq!(pool["maintenance"]["is_forgotten"], false);
     assert_eq!(pool["suspects"], json!([]));
+    let no_buffers = json!({ "leased_bytes": 0, "spare_bytes": 0, "limit": 64 << 20, "exhausted": 0 });
+    assert_eq!(pool["inbound"], no_buffers);
     let operations: Vec<_> = pool["cleanups"].as_array().expect("a list").iter().collect();
     assert_eq!(operations.len(), 4);
     assert!(operations.iter().all(|operation| operation["runs"].is_u64()), "{operations:?}");

@@ -20,8 +20,10 @@ macro_rules! on_both {
 }
 
 mod cleaning;
+mod client;
 mod comparison;
 mod delivery;
+mod events;
 mod places;
 mod steps;
 mod support;

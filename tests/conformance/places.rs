@@ -251,7 +251,7 @@ fn a_stale_key_does_nothing<K: Kind>() {
         assert_eq!(pool.evict_if(key, EndReason::Operator, |_| true), Err(Late));
         assert_eq!(pool.inspect(key, |_| ()), None);
         assert_eq!(pool.send(key, "x".into()), SendOutcome::Stale);
-        assert_eq!(pool.send_many(&[key], "x".into()).stale, 1);
+        assert_eq!(pool.send_many(&[key], "x".into()).sum.stale, 1);
     }
     assert_eq!(texts(&mut next), [""; 0]);
     assert!(next.is_live() && foreign.is_live());

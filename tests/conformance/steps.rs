@@ -4,8 +4,8 @@ use crate::support::user;
 use proptest::prelude::*;
 use std::time::Duration;
 use ws_manager_pool::{
-    AtLimit, Config, DuplicatePolicy, EndReason, Environment, IdGenerator, IsolationKey, Scope, SweepPolicy,
-    ThreadId, UserExecutionContext, UserId,
+    AgentEvent, AtLimit, Config, DuplicatePolicy, EndReason, Environment, IdGenerator, IsolationKey,
+    OutboundLimits, OverflowPolicy, Scope, SweepPolicy, ThreadId, UserExecutionContext, UserId,
 };
 
 /// One step of a random run. Numbers choose among what there is.
@@ -26,7 +26,12 @@ pub(crate) enum Step {
     Close(usize),
     Evict(usize),
     Send(u8, u8),
+    SendToUser(u8, usize),
+    SendMany(Vec<usize>, usize),
+    Broadcast(usize),
     Next(usize),
+    Poll(usize),
+    ReadAll(usize),
     Received(usize),
     Sweep(On, SweepPolicy),
     EvictOldest(On, usize),
@@ -39,6 +44,27 @@ pub(crate) enum Step {
     RollBack,
     Rest,
     Drain,
+    Resume(usize, After),
+    Reconnect(UserExecutionContext, After),
+    StartRun(UserExecutionContext),
+    Say(usize, AgentEvent, usize),
+    Complete(usize),
+    Abort(usize),
+}
+
+/// What a client that comes back says it had last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum After {
+    Nothing,
+    /// One of the last that were seen on its thread.
+    Own(usize),
+    /// The same, without the numbering.
+    OwnNumber(usize),
+    /// One of the last that were seen on whichever thread.
+    Any(usize),
+    Number(u64),
+    /// In a numbering that nobody has.
+    Foreign(u64),
 }
 
 /// A scope.
@@ -47,6 +73,14 @@ pub(crate) enum On {
     Pool,
     User(u8),
     Thread(u8, u8),
+}
+
+/// What no configuration changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fixed {
+    pub(crate) capacity: usize,
+    pub(crate) duplicates: DuplicatePolicy,
+    pub(crate) replay_pool_bytes: usize,
 }
 
 /// What a new configuration changes.
@@ -59,6 +93,10 @@ pub(crate) struct Numbers {
     background_ticks: u32,
     forced: u32,
     proactive: bool,
+    outbound: OutboundLimits,
+    replay_events: usize,
+    replay_bytes: usize,
+    replay_ticks: u32,
 }
 
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -67,7 +105,7 @@ pub(crate) const TICKS: u32 = 15;
 pub(crate) const USERS: u8 = 3;
 pub(crate) const THREADS: u8 = 5;
 
-fn context(user: u8, thread: u8) -> UserExecutionContext {
+pub(crate) fn context(user: u8, thread: u8) -> UserExecutionContext {
     let (user, thread) = (format!("user{user}"), format!("thread_{thread}"));
     let ids = IdGenerator::user_context_ids(&user, "test").with_client_thread(&thread).unwrap();
     UserExecutionContext::from_websocket_request(&user, ids).unwrap()
@@ -81,10 +119,11 @@ pub(crate) fn thread(of: u8, thread: u8) -> IsolationKey {
     IsolationKey::new(numbered(of), ThreadId::from_client(&format!("thread_{thread}")).unwrap())
 }
 
-pub(crate) fn config(capacity: usize, duplicates: DuplicatePolicy, numbers: Numbers) -> Config {
+pub(crate) fn config(fixed: Fixed, numbers: Numbers) -> Config {
     let mut config = Config::preset(Environment::Ci);
-    config.capacity = capacity;
-    config.duplicates = duplicates;
+    config.capacity = fixed.capacity;
+    config.duplicates = fixed.duplicates;
+    config.replay_pool_bytes = fixed.replay_pool_bytes;
     config.reservation_deadline = TICK * TICKS;
     config.sample_interval = TICK * numbers.sample_ticks;
     config.background_interval = TICK * numbers.background_ticks;
@@ -104,6 +143,10 @@ pub(crate) fn config(capacity: usize, duplicates: DuplicatePolicy, numbers: Numb
     config.idle_emergency = TICK * (numbers.idle_ticks + 3);
     config.idle_background = Some(TICK * (numbers.idle_ticks + 20));
     config.proactive_threshold = if numbers.proactive { 0.4 } else { 1.0 };
+    config.outbound = numbers.outbound;
+    config.replay_events = numbers.replay_events;
+    config.replay_bytes = numbers.replay_bytes;
+    config.replay_age = TICK * numbers.replay_ticks;
     config
 }
 
@@ -117,8 +160,9 @@ pub(crate) fn numbers() -> impl Strategy<Value = Numbers> {
     let background_ticks = prop_oneof![Just(3), Just(9), Just(40)];
     let ticks = (8..25_u32, sample_ticks, background_ticks);
     let per_user = prop_oneof![2..4_usize, 4..9_usize];
-    let numbers = (per_user, at_limits(), ticks, 0..3_u32, any::<bool>());
-    numbers.prop_map(|(per_user, at_limit, ticks, forced, proactive)| Numbers {
+    let queue = (outbounds(), replays());
+    let numbers = (per_user, at_limits(), ticks, 0..3_u32, any::<bool>(), queue);
+    numbers.prop_map(|(per_user, at_limit, ticks, forced, proactive, (outbound, replay))| Numbers {
         per_user,
         at_limit,
         idle_ticks: ticks.0,
@@ -126,7 +170,67 @@ pub(crate) fn numbers() -> impl Strategy<Value = Numbers> {
         background_ticks: ticks.2,
         forced,
         proactive,
+        outbound,
+        replay_events: replay.0,
+        replay_bytes: replay.1,
+        replay_ticks: replay.2,
     })
+}
+
+/// An event is of 150 to 250 bytes.
+fn outbounds() -> impl Strategy<Value = OutboundLimits> {
+    let policy = prop_oneof![
+        Just(OverflowPolicy::DropNewest),
+        Just(OverflowPolicy::DropOldest),
+        Just(OverflowPolicy::Disconnect),
+    ];
+    let messages = prop_oneof![1 => 0..2_usize, 6 => 2..6_usize, 2 => Just(64)];
+    let bytes = prop_oneof![2 => 200..1_000_usize, 1 => Just(64 * 1024)];
+    let message_bytes = prop_oneof![1 => 100..250_usize, 4 => Just(4_096)];
+    (policy, messages, bytes, message_bytes).prop_map(|(policy, messages, bytes, message_bytes)| {
+        OutboundLimits::default()
+            .with_overflow(policy)
+            .with_messages(messages)
+            .with_bytes(bytes)
+            .with_message_bytes(message_bytes)
+    })
+}
+
+/// Events, bytes and ticks.
+fn replays() -> impl Strategy<Value = (usize, usize, u32)> {
+    let events = prop_oneof![1 => Just(0), 3 => 1..5_usize, 4 => Just(64)];
+    let bytes = prop_oneof![1 => 100..1_000_usize, 2 => Just(64 * 1024)];
+    let ticks = prop_oneof![2 => 3..30_u32, 3 => 60..200_u32];
+    (events, bytes, ticks)
+}
+
+pub(crate) fn fixed() -> impl Strategy<Value = Fixed> {
+    let duplicates = prop_oneof![
+        Just(DuplicatePolicy::Replace),
+        Just(DuplicatePolicy::Reject),
+        Just(DuplicatePolicy::Allow)
+    ];
+    let bytes = prop_oneof![1 => 200..3_000_usize, 2 => Just(1 << 20)];
+    (4..14_usize, duplicates, bytes).prop_map(|(capacity, duplicates, replay_pool_bytes)| Fixed {
+        capacity,
+        duplicates,
+        replay_pool_bytes,
+    })
+}
+
+fn afters() -> impl Strategy<Value = After> {
+    prop_oneof![
+        2 => Just(After::Nothing),
+        6 => (0..6_usize).prop_map(After::Own),
+        2 => (0..6_usize).prop_map(After::OwnNumber),
+        1 => (0..6_usize).prop_map(After::Any),
+        2 => (0..12_u64).prop_map(After::Number),
+        1 => (0..12_u64).prop_map(After::Foreign),
+    ]
+}
+
+fn events() -> impl Strategy<Value = AgentEvent> {
+    prop_oneof![Just(AgentEvent::Thinking), Just(AgentEvent::ToolExecuting), Just(AgentEvent::ToolCompleted)]
 }
 
 fn policies() -> impl Strategy<Value = SweepPolicy> {
@@ -170,6 +274,20 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => nth().prop_map(Step::Next),
         2 => nth().prop_map(Step::Received),
     ];
+    let size = || prop_oneof![3 => 0..50_usize, 1 => 50..600_usize];
+    let agents = prop_oneof![
+        6 => contexts().prop_map(Step::StartRun),
+        12 => (0..4_usize, events(), size()).prop_map(|(nth, event, size)| Step::Say(nth, event, size)),
+        2 => nth().prop_map(Step::Complete),
+        1 => nth().prop_map(Step::Abort),
+        4 => (nth(), afters()).prop_map(|(nth, after)| Step::Resume(nth, after)),
+        6 => (contexts(), afters()).prop_map(|(context, after)| Step::Reconnect(context, after)),
+        4 => nth().prop_map(Step::Poll),
+        4 => nth().prop_map(Step::ReadAll),
+        1 => (who(), size()).prop_map(|(user, size)| Step::SendToUser(user, size)),
+        1 => (prop::collection::vec(nth(), 0..6), size()).prop_map(|(to, size)| Step::SendMany(to, size)),
+        1 => size().prop_map(Step::Broadcast),
+    ];
     let cleaning = prop_oneof![
         4 => (scope(), policies()).prop_map(|(scope, policy)| Step::Sweep(scope, policy)),
         1 => (scope(), 0..3_usize).prop_map(|(scope, n)| Step::EvictOldest(scope, n)),
@@ -184,7 +302,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => numbers().prop_map(Step::Reconfigure),
         1 => Just(Step::RollBack),
     ];
-    let step = prop_oneof![35 => places, 14 => lives, 12 => cleaning, 4 => settings];
+    let step = prop_oneof![35 => places, 14 => lives, 30 => agents, 12 => cleaning, 4 => settings];
     (prop::collection::vec(step, 1..120), prop::bool::weighted(0.1)).prop_map(|(mut steps, drains)| {
         if drains {
             steps.insert(steps.len() / 2, Step::Drain);

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use ws_manager_pool::testing::FakePool;
 use ws_manager_pool::{
     Alert, BuildError, Clock, End, Environment, IdGenerator, ManagerLease, ManagerPool, ManagerReservation,
-    ManualClock, Observer, Pool, PoolBuilder, ReserveError, Session, UserExecutionContext, UserId,
+    ManualClock, Message, Observer, Pool, PoolBuilder, Pressure, ReserveError, Revoked, Session,
+    UserExecutionContext, UserId,
 };
 
 /// Makes one of the two.
@@ -109,6 +110,14 @@ pub(crate) fn poll<F: Future + Unpin>(future: &mut F, bell: &Arc<Bell>) -> Poll<
     Pin::new(future).poll(&mut Context::from_waker(&waker))
 }
 
+pub(crate) fn poll_message<L: ManagerLease>(
+    lease: &mut L,
+    bell: &Arc<Bell>,
+) -> Poll<Result<Message, Revoked>> {
+    let waker = Waker::from(bell.clone());
+    lease.poll_message(&mut Context::from_waker(&waker))
+}
+
 #[track_caller]
 pub(crate) fn served<P: ManagerPool>(wait: &mut P::ReserveWait) -> Result<P::Reservation, ReserveError> {
     match poll(wait, &Arc::default()) {
@@ -125,11 +134,16 @@ pub(crate) struct Ear(Arc<Mutex<Heard>>);
 pub(crate) struct Heard {
     pub(crate) alerts: Vec<Alert>,
     pub(crate) ends: Vec<End>,
+    pub(crate) pressures: Vec<Pressure>,
 }
 
 impl Observer for Ear {
     fn alert(&self, alert: &Alert) {
         self.0.lock().alerts.push(alert.clone());
+    }
+
+    fn pressure(&self, pressure: &Pressure) {
+        self.0.lock().pressures.push(pressure.clone());
     }
 
     fn ended(&self, end: &End) {

@@ -1,6 +1,6 @@
 //! Two claims at once.
 
-use crate::probe::{Probe, grown, open, slab};
+use crate::probe::{Probe, grown, open, publish, slab};
 use crate::race::Race;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use ws_manager_pool::slab::{Key, Slab};
@@ -23,6 +23,14 @@ fn claim(world: &World, role: usize) {
     }
 }
 
+/// The same in one step.
+fn start(world: &World, role: usize) {
+    if let Ok(starting) = world.slab.start() {
+        world.got[role].store(starting.key().to_bits(), Ordering::Relaxed);
+        publish(starting, 1 + role as u64);
+    }
+}
+
 fn got(world: &World) -> [Option<Key>; 2] {
     let key = |bits: &AtomicU64| Some(bits.load(Ordering::Relaxed)).filter(|&bits| bits != 0);
     [key(&world.got[0]).map(Key::from_bits), key(&world.got[1]).map(Key::from_bits)]
@@ -40,6 +48,47 @@ fn one_free_slot_has_one_claimant() {
         },
         bounds: &[Some(1), Some(2), Some(3)],
         floor: 250,
+    }
+    .run();
+}
+
+#[test]
+fn one_free_slot_has_one_claimant_who_may_start_at_once() {
+    Race {
+        name: "one free slot, a start and a claim",
+        world: || world(grown(1)),
+        roles: [|world| start(world, 0), |world| claim(world, 1)],
+        afterwards: |world| {
+            assert_eq!(got(world).iter().flatten().count(), 1, "one is served, the other refused");
+            assert_eq!(world.slab.occupied(), 1);
+        },
+        bounds: &[Some(1), Some(2), Some(3)],
+        floor: 200,
+    }
+    .run();
+}
+
+/// What is given up is cleaned, and free for whoever comes after that.
+#[test]
+fn a_start_that_is_given_up_frees_its_slot() {
+    Race {
+        name: "a start that is given up, a claim",
+        world: || world(grown(1)),
+        roles: [
+            |world| {
+                if let Ok(mut starting) = world.slab.start() {
+                    starting.value(|_, shared, _| *shared = 7);
+                }
+            },
+            |world| claim(world, 1),
+        ],
+        afterwards: |world| {
+            let taken = got(world).iter().flatten().count();
+            assert_eq!(world.slab.occupied(), taken);
+            assert_eq!(world.slab.claim().is_ok(), taken == 0);
+        },
+        bounds: &[Some(1), Some(2), Some(3)],
+        floor: 100,
     }
     .run();
 }

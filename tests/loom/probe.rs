@@ -2,7 +2,7 @@
 //! so any access that the protocol does not order fails the model by itself.
 
 use loom::sync::atomic::{AtomicU64, Ordering};
-use ws_manager_pool::slab::{Fate, Key, Options, Owner, Resident, Slab, Vacated};
+use ws_manager_pool::slab::{Fate, Key, Options, Owner, Resident, Slab, Starting, Vacated};
 
 pub(crate) struct Probe;
 
@@ -42,7 +42,11 @@ pub(crate) fn grown(capacity: usize) -> Slab<Probe> {
 
 /// Opens a reserved slot with `value` in all its parts.
 pub(crate) fn open(slab: &Slab<Probe>, key: Key, value: u64) -> Owner {
-    let mut starting = slab.begin(key).expect("nobody took it back");
+    publish(slab.begin(key).expect("nobody took it back"), value)
+}
+
+/// Opens a slot that is being started, with `value` in all its parts.
+pub(crate) fn publish(mut starting: Starting<'_, Probe>, value: u64) -> Owner {
     starting.value(|glance, shared, owned| {
         assert_eq!((*shared, *owned), (0, 0), "the slot was cleaned");
         glance.occupant.store(value, Ordering::Relaxed);

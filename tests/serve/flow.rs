@@ -135,7 +135,8 @@ async fn a_reservation_is_waited_for_and_only_for_so_long() {
 #[test]
 fn a_runtime_that_ends_leaves_the_others_in_good_time() {
     let (clock, hand) = Clock::manual();
-    let pool = pool("flow-runtimes").clock(clock).build().unwrap();
+    // Its time flies: nobody is to be idle.
+    let pool = pool("flow-runtimes").clock(clock).idle_background(None).build().unwrap();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 
     let first = runtime();

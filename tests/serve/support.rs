@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::{Error as WireError, Message as Wire};
@@ -25,12 +25,14 @@ pub(crate) struct Obedient {
     closed: mpsc::UnboundedSender<EndReason>,
     /// The task that serves the connection.
     task: Option<AbortHandle>,
+    /// What "wait" waits for.
+    gate: Arc<Notify>,
 }
 
 impl Obedient {
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<EndReason>) {
         let (closed, heard) = mpsc::unbounded_channel();
-        (Self { closed, task: None }, heard)
+        (Self { closed, task: None, gate: Arc::default() }, heard)
     }
 }
 
@@ -68,6 +70,14 @@ impl Application for Obedient {
             Some("fail") => Err(HandlerError::new("as commanded")),
             Some("panic") => panic!("as commanded"),
             Some("hang") => pending().await,
+            Some("wait") => {
+                self.gate.notified().await;
+                Ok(())
+            }
+            Some("open the gate") => {
+                self.gate.notify_one();
+                Ok(())
+            }
             Some("cancel") => {
                 self.task.as_ref().unwrap().abort();
                 pending().await

@@ -1,0 +1,1 @@
+//! Nothing: all of this package is in its tests.
