@@ -296,10 +296,6 @@ impl<S: Session> Core<S> {
         let isolation_hash = self.isolation_hash(user.hash, context.thread_id());
         let key = match seat.slot {
             SeatSlot::Reserved(key) => key,
-            SeatSlot::Heir { of, heir, .. } if self.is_late(of, heir) => {
-                self.give_back(seat, SeatEnd::Expired);
-                return Err(OpenError::Expired);
-            }
             SeatSlot::Heir { .. } => self.take_over(&mut seat, isolation_hash, context)?,
         };
         let mut starting = self.slab.begin(key).map_err(|_| OpenError::Expired)?;
@@ -362,7 +358,8 @@ impl<S: Session> Core<S> {
     }
 
     /// Brings an heir to its slot: ends the lease that it takes over, if that is still live, and
-    /// waits for the slot; or takes another one if there is one.
+    /// waits for the slot; or takes another one if there is one. A claim that is past its deadline ends
+    /// nobody.
     fn take_over(
         &self,
         seat: &mut Seat,
@@ -371,14 +368,31 @@ impl<S: Session> Core<S> {
     ) -> Result<Key, OpenError> {
         let user = seat.user;
         let mut shard = self.registry.section(user.hash);
-        if self.choose_again(&shard, seat, isolation_hash, context).is_err() {
+        let refused = if self.is_late(seat.slot) {
+            Some((SeatEnd::Expired, OpenError::Expired))
+        } else if self.choose_again(&shard, seat, isolation_hash, context).is_err() {
+            Some((SeatEnd::GivenBack, OpenError::ThreadInUse))
+        } else {
+            None
+        };
+        if let Some((how, error)) = refused {
             drop(shard);
-            self.give_back(*seat, SeatEnd::GivenBack);
-            return Err(OpenError::ThreadInUse);
+            self.give_back(*seat, how);
+            return Err(error);
         }
         let SeatSlot::Heir { of, heir, reason } = seat.slot else { return Err(OpenError::Expired) };
         let is_ours = self.slab.state(of) == Some(State::Live) && self.has_heir(of, heir);
-        let ended = if is_ours { self.end_in(&mut shard, of, reason).ok() } else { None };
+        let ended = if is_ours {
+            // The claim was opened in time. Were it overdue between here and its slot, both connections would
+            // be lost. Its alarm stays: one that comes early looks, and is set anew.
+            let deadline = self.clock.now().after(shard.config.reservation_deadline);
+            if !fault!("claim_expires_on_the_way") {
+                self.notes(of, |notes| notes.prolong(deadline));
+            }
+            self.end_in(&mut shard, of, reason).ok()
+        } else {
+            None
+        };
         drop(shard);
         if let Some(ended) = ended {
             self.finish(ended); // without pins the slot is handed over before this returns
@@ -436,6 +450,10 @@ impl<S: Session> Core<S> {
         // header.
         loop {
             let mut shard = self.registry.section(user.hash);
+            // Again, now that the section is ours: its owner may have opened it in time.
+            if how == SeatEnd::Expired && !self.is_overdue(slot) && !fault!("expiry_looks_once") {
+                return false;
+            }
             let own = match slot {
                 SeatSlot::Reserved(key) => Some(key),
                 SeatSlot::Heir { of, heir, .. } => {
@@ -541,9 +559,14 @@ impl<S: Session> Core<S> {
     }
 
     /// A claim on a live lease that nobody has withdrawn yet, but that is past its deadline.
-    fn is_late(&self, of: Key, heir: Heir) -> bool {
+    fn is_late(&self, slot: SeatSlot) -> bool {
+        matches!(slot, SeatSlot::Heir { of, heir, .. } if self.has_heir(of, heir)) && self.is_overdue(slot)
+    }
+
+    fn is_overdue(&self, slot: SeatSlot) -> bool {
+        let (SeatSlot::Reserved(key) | SeatSlot::Heir { of: key, .. }) = slot;
         let now = self.clock.now();
-        self.notes(of, |notes| notes.heir() == Some(heir) && notes.is_overdue(now)).unwrap_or(false)
+        self.notes(key, |notes| notes.is_overdue(now)).unwrap_or(false)
     }
 
     pub(super) fn has_heir(&self, of: Key, heir: Heir) -> bool {

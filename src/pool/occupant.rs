@@ -257,6 +257,11 @@ impl Notes {
         self.heir.store(heir.0, Ordering::Release);
     }
 
+    /// Gives an heir more time. In the user's section, with the occupant live.
+    pub(super) fn prolong(&self, deadline: Timestamp) {
+        self.deadline.store(deadline.as_millis(), Ordering::Release); // as in `reserved`
+    }
+
     /// Takes an heir's claim back. `false`: the slot was handed over already, or the claim is gone.
     pub(super) fn disinherit(&self, heir: Heir) -> bool {
         // The deadline stays: the slot may be another's by the next instruction. Without an heir it
