@@ -144,6 +144,18 @@ pub enum OpenError {
     SessionPanicked,
 }
 
+impl OpenError {
+    /// The HTTP status that tells a client the same, where the handshake has not been answered yet: 503, 409 or
+    /// 500.
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Self::Expired | Self::Busy => 503,
+            Self::ThreadInUse => 409,
+            Self::SessionPanicked => 500,
+        }
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

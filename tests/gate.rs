@@ -2,11 +2,14 @@
 //! or leaves undone.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as Cx, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -15,7 +18,7 @@ use ws_manager_pool::serve::{
     Admission, Application, Connection, Door, Gate, HandlerError, Received, Rejection, application, door,
 };
 use ws_manager_pool::{
-    Config, EndReason, Environment, IdGenerator, Message, Pool, UserExecutionContext, UserId,
+    Config, EndReason, Environment, IdGenerator, Message, OpenError, Pool, UserExecutionContext, UserId,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -470,6 +473,83 @@ async fn a_task_that_is_cancelled_at_any_moment_leaves_nothing() {
         assert!(pool.ledger().balanced && pool.ledger().occupied_slots == 0, "after {sent} bytes");
         assert_eq!((pool.unauthenticated(), pool.snapshot().inbound.leased_bytes), (0, 0), "after {sent}");
     }
+}
+
+/// The lease begins before the answer is written: what is said at once needs no write of its own.
+#[tokio::test]
+async fn the_answer_and_what_is_said_at_once_go_out_in_one_piece() {
+    let pool: Pool = Pool::builder().name("gate-one-piece").config(config()).build().unwrap();
+    for gate in [Gate::new(&pool, door(by_query)), Gate::new(&pool, door(by_query)).with_header("A", "b")] {
+        let (mut theirs, ours) = tokio::io::duplex(4 << 10);
+        let writes = Arc::new(AtomicUsize::new(0));
+        let welcoming = tokio::spawn(gate.accept(Counted { io: ours, writes: writes.clone() }, Welcoming));
+        theirs.write_all(request("/?ada", "").as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\x07welcome") {
+            assert_ne!(theirs.read_buf(&mut heard).await.unwrap(), 0, "it hung up after {heard:?}");
+        }
+        assert!(heard.starts_with(b"HTTP/1.1 101 "));
+        assert_eq!(writes.load(Ordering::Relaxed), 1);
+        drop(theirs);
+        assert_eq!(welcoming.await.unwrap().unwrap().reason, EndReason::SocketError);
+    }
+    assert!(pool.ledger().balanced && pool.ledger().occupied_slots == 0);
+}
+
+#[derive(Clone)]
+struct Welcoming;
+
+impl Application for Welcoming {
+    type Session = ();
+
+    async fn connected(&self, conn: &mut Connection<'_, ()>) -> Result<(), HandlerError> {
+        let _ = conn.send(Message::from("welcome"));
+        Ok(())
+    }
+
+    async fn received(&self, _: &mut Connection<'_, ()>, _: Received<'_>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+/// Counts what is written at a time.
+struct Counted<IO> {
+    io: IO,
+    writes: Arc<AtomicUsize>,
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Counted<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Cx<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, space)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Cx<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[test]
+fn a_place_that_is_gone_is_told_by_a_status() {
+    let told = |error: OpenError| {
+        let rejection = Rejection::from(error);
+        (rejection.status(), rejection.retry_after())
+    };
+    let soon = Some(Duration::from_secs(1));
+    assert_eq!(told(OpenError::Expired), (503, soon));
+    assert_eq!(told(OpenError::Busy), (503, soon));
+    assert_eq!(told(OpenError::ThreadInUse), (409, None));
+    assert_eq!(told(OpenError::SessionPanicked), (500, None));
 }
 
 /// Beyond the shelves' sizes a buffer is made to measure: it has to grow by steps that grow with it.

@@ -68,7 +68,7 @@ impl Vitals {
             unfinished_since: Timestamp::ZERO,
             is_begun: false,
             wants_ping: false,
-            unflushed: 0,
+            unflushed: 1, // the answer to a handshake, perhaps
             frames_left: TURN,
             messages_in: 0,
             messages_out: 0,

@@ -171,6 +171,7 @@ use ending::Ending;
 use goodbye::Goodbye;
 use room::RoomWaiters;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -204,8 +205,7 @@ where
     W: Wire,
     A: Application,
 {
-    let mut served = Served::new(wire, inbox, lease, app);
-    async move { served.run().await }
+    Served::new(wire, inbox, lease, app).run()
 }
 
 /// A connection that is being served: what its task keeps.
@@ -229,33 +229,38 @@ impl<W: Wire, A: Application> Served<W, A> {
         Self { wire: Some(wire), inbox, lease, vitals, app }
     }
 
-    async fn run(&mut self) -> CloseReport {
-        self.vitals.is_begun = true;
-        keeper::ensure(self.lease.tie());
-        // Refused: the lease is over, as the first turn will find.
-        let _ = self.lease.tie().advance(|manager| manager.mark_connected());
-        let ending = match self.converse().await {
-            Ok(()) => Ending::Done,
-            Err(ending) => ending,
-        };
-        let (report, parting) = self.part(ending);
-        if let Some(parting) = parting {
-            // Boxed, as is the report: the time after the manager is not to make the task larger before it.
-            Box::pin(parting.say_goodbye()).await;
+    #[expect(clippy::manual_async_fn, reason = "the future of such a function keeps its arguments twice")]
+    fn run(mut self) -> impl Future<Output = CloseReport> {
+        async move {
+            self.vitals.is_begun = true;
+            keeper::ensure(self.lease.tie());
+            // Refused: the lease is over, as the first turn will find.
+            let _ = self.lease.tie().advance(|manager| manager.mark_connected());
+            let ending = match self.converse().await {
+                Ok(()) => Ending::Done,
+                Err(ending) => ending,
+            };
+            let (report, goodbye) = self.part(ending);
+            if let Some(goodbye) = goodbye {
+                goodbye.await;
+            }
+            *report
         }
-        *report
     }
 
     /// From the opening to the first reason to end. Between two waits nothing is remembered but `self`: what
     /// is kept across one makes every connection's task larger.
-    async fn converse(&mut self) -> Result<(), Ending> {
-        let mut wants_close = self.connect().await?;
-        while !wants_close {
-            let Self { wire: Some(wire), inbox, lease, vitals, .. } = self else { break };
-            let is_text = Drive { wire, tie: lease.tie(), vitals }.receive(inbox).await?;
-            wants_close = self.hear(is_text).await?;
+    #[expect(clippy::manual_async_fn, reason = "as above")]
+    fn converse(&mut self) -> impl Future<Output = Result<(), Ending>> {
+        async move {
+            let mut wants_close = self.connect().await?;
+            while !wants_close {
+                let Self { wire: Some(wire), inbox, lease, vitals, .. } = self else { break };
+                let is_text = Drive { wire, tie: lease.tie(), vitals }.receive(inbox).await?;
+                wants_close = self.hear(is_text).await?;
+            }
+            Ok(())
         }
-        Ok(())
     }
 
     /// Whether the application has had enough.
@@ -269,24 +274,31 @@ impl<W: Wire, A: Application> Served<W, A> {
     }
 
     /// Hands over the message in the inbox. Whether the application has had enough.
-    async fn hear(&mut self, is_text: bool) -> Result<bool, Ending> {
-        let Self { wire: Some(wire), inbox, lease, vitals, app } = self else { return Ok(true) };
-        let (tie, owner) = lease.parts();
-        if !A::IS_IMMEDIATE {
-            inbox.settle(tie.room());
+    #[expect(clippy::manual_async_fn, reason = "as above")]
+    fn hear(&mut self, is_text: bool) -> impl Future<Output = Result<bool, Ending>> {
+        async move {
+            let Self { wire: Some(wire), inbox, lease, vitals, app } = self else { return Ok(true) };
+            let (tie, owner) = lease.parts();
+            if !A::IS_IMMEDIATE {
+                inbox.settle(tie.room());
+            }
+            let waiters = RoomWaiters::default();
+            let mut conn = Connection::new(tie, owner, &waiters);
+            Drive { wire, tie, vitals }
+                .handle(&waiters, || app.received(&mut conn, inbox.message(is_text)))
+                .await?;
+            let wants_close = conn.wants_close();
+            self.inbox.handled(self.lease.tie().room());
+            Ok(wants_close)
         }
-        let waiters = RoomWaiters::default();
-        let mut conn = Connection::new(tie, owner, &waiters);
-        Drive { wire, tie, vitals }
-            .handle(&waiters, || app.received(&mut conn, inbox.message(is_text)))
-            .await?;
-        let wants_close = conn.wants_close();
-        inbox.handled(tie.room());
-        Ok(wants_close)
     }
 
-    /// Frees the manager and tells the application. What is left is to be said to the peer.
-    fn part(&mut self, ending: Ending) -> (Box<CloseReport>, Option<Parting<W, A::Session>>) {
+    /// Frees the manager and tells the application. What is left is to be said to the peer. Both are boxed: the
+    /// time after the manager is not to make the task larger before it.
+    fn part(
+        &mut self,
+        ending: Ending,
+    ) -> (Box<CloseReport>, Option<Pin<Box<impl Future<Output = ()> + use<W, A>>>>) {
         let (tie, wire) = (self.lease.tie(), self.wire.take());
         // The bytes stay in the pool's budget for as long as they are in memory.
         let mut held = tie.hold();
@@ -310,7 +322,8 @@ impl<W: Wire, A: Application> Served<W, A> {
         self.tell_closed(&report);
         let inbox = std::mem::take(&mut self.inbox);
         let config = held.config();
-        (report, wire.map(|wire| Parting { wire, inbox, goodbye, last_words, held, config }))
+        let parting = wire.map(|wire| Parting { wire, inbox, goodbye, last_words, held, config });
+        (report, parting.map(|parting| Box::pin(parting.say_goodbye())))
     }
 
     fn report(&self, reason: EndReason, close_code: u16) -> CloseReport {

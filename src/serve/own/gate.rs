@@ -34,8 +34,8 @@ pub trait Door: Send + Sync + 'static {
     /// The application's own state of a connection, as in [`Application`].
     type Session: Session;
 
-    /// Every future of [`admit`](Self::admit) is ready when it is first polled, as that of [`door`] is. Said
-    /// wrongly, it costs memory.
+    /// Every future of [`admit`](Self::admit) is ready when it is first polled, as that of [`door`] is. Where
+    /// one is not, the client hears 500.
     const IS_IMMEDIATE: bool = false;
 
     /// Whose connection it is, and on which terms.
@@ -183,6 +183,11 @@ impl Rejection {
     pub const fn status(&self) -> u16 {
         self.status
     }
+
+    /// When trying again may help, if that is told.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
 }
 
 impl From<IdError> for Rejection {
@@ -194,6 +199,16 @@ impl From<IdError> for Rejection {
 impl From<ReserveError> for Rejection {
     fn from(error: ReserveError) -> Self {
         Self { retry_after: error.retry_after(), ..Self::new(error.http_status(), error.to_string()) }
+    }
+}
+
+impl From<OpenError> for Rejection {
+    fn from(error: OpenError) -> Self {
+        let rejection = Self::new(error.http_status(), error.to_string());
+        match error {
+            OpenError::Expired | OpenError::Busy => rejection.with_retry_after(TRY_AT_ONCE),
+            OpenError::ThreadInUse | OpenError::SessionPanicked => rejection,
+        }
     }
 }
 
@@ -371,6 +386,9 @@ impl<D: Door> Gate<D> {
     }
 }
 
+/// What stood in the way is over by then.
+const TRY_AT_ONCE: Duration = Duration::from_secs(1);
+
 /// How long until a process that may open no more files tries again.
 const NO_FILE_LEFT: Duration = Duration::from_millis(100);
 
@@ -531,8 +549,6 @@ pub enum AcceptError {
     Rejected(Rejection),
     /// The door asked for something that cannot be in an answer. The client heard 500.
     Response(ResponseError),
-    /// The handshake was done, but the place was gone. The client heard it by close code 4008.
-    NotOpened(OpenError),
 }
 
 impl fmt::Display for AcceptError {
@@ -544,7 +560,6 @@ impl fmt::Display for AcceptError {
             Self::Socket(error) => write!(f, "the socket failed in the handshake: {error}"),
             Self::Rejected(Rejection { status, why, .. }) => write!(f, "refused with {status}: {why}"),
             Self::Response(error) => write!(f, "the answer to a handshake could not be written: {error}"),
-            Self::NotOpened(error) => write!(f, "the place was gone after the handshake: {error}"),
         }
     }
 }
@@ -554,7 +569,6 @@ impl Error for AcceptError {
         match self {
             Self::Socket(error) => Some(error),
             Self::Response(error) => Some(error),
-            Self::NotOpened(error) => Some(error),
             _ => None,
         }
     }

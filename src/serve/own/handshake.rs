@@ -6,7 +6,6 @@ use super::head::Head;
 use super::{Inbound, Own};
 use crate::engine::{HeadScanner, Request, accept};
 use crate::pool::{Entered, Lease, Reservation};
-use crate::reason::EndReason;
 use crate::serve::porch::PorchFull;
 use pin_project_lite::pin_project;
 use std::future::Future;
@@ -37,15 +36,13 @@ struct Steps<D: Door, IO> {
     /// A place for a socket without an owner, from the first turn on.
     place: Option<Entered<D::Session>>,
     head: Head,
-    step: Step<D>,
+    step: Step,
 }
 
-enum Step<D: Door> {
+enum Step {
     Reading(HeadScanner),
     /// A door that has to wait, and where the head ends. Few such doors do without allocating.
     Asking(Asking, usize),
-    /// The answer is written, the place held.
-    Answering(Reservation<D::Session>, usize),
     /// An answer is written that ends the connection.
     Parting(Box<AcceptError>, Farewell),
 }
@@ -110,24 +107,18 @@ impl<D: Door, IO: AsyncRead + AsyncWrite + Unpin> Steps<D, IO> {
                 return Poll::Ready(Err(AcceptError::NoRequest)); // polled after its end
             };
             let room = gate.pool().room();
-            match step {
+            let arrived = match step {
                 Step::Reading(scanner) => match scanner.find_end(head.bytes()) {
                     Ok(Some(end)) => self.ask(cx, end),
                     Ok(None) if ready!(head.poll_read(cx, io, room))? == 0 => {
                         return Poll::Ready(Err(AcceptError::NoRequest));
                     }
-                    Ok(None) => {}
+                    Ok(None) => None,
                     Err(error) => self.refuse(error.into()),
                 },
                 Step::Asking(asking, end) => {
                     let (admitted, end) = (ready!(asking.as_mut().poll(cx)), *end);
-                    self.answer(admitted, end);
-                }
-                Step::Answering(..) => {
-                    ready!(head.poll_write(cx, io))?;
-                    if let Some(arrived) = self.open() {
-                        return Poll::Ready(Ok(arrived));
-                    }
+                    self.answer(admitted, end)
                 }
                 Step::Parting(error, farewell) => {
                     // Whatever fails from here on, that is the error.
@@ -135,13 +126,17 @@ impl<D: Door, IO: AsyncRead + AsyncWrite + Unpin> Steps<D, IO> {
                         let error = std::mem::replace(&mut **error, AcceptError::NoRequest);
                         return Poll::Ready(Err(error));
                     }
+                    None
                 }
+            };
+            if let Some(arrived) = arrived {
+                return Poll::Ready(Ok(arrived));
             }
         }
     }
 
-    /// The head is whole.
-    fn ask(&mut self, cx: &mut Context<'_>, end: usize) {
+    /// The head is whole. `None`, here and below: there is something to wait for, or to refuse.
+    fn ask(&mut self, cx: &mut Context<'_>, end: usize) -> Option<Arrived<D, IO>> {
         if D::IS_IMMEDIATE {
             return self.ask_at_once(cx, end);
         }
@@ -152,11 +147,12 @@ impl<D: Door, IO: AsyncRead + AsyncWrite + Unpin> Steps<D, IO> {
         let (gate, head) = (self.gate.clone(), Box::<[u8]>::from(&self.head.bytes()[..end]));
         let asking = async move { gate.door().admit(&Request::parse(&head)?).await };
         self.step = Step::Asking(Box::pin(asking), end);
+        None
     }
 
     /// The same where nothing has to be waited for: the request is parsed once, and the answer written
     /// beside it.
-    fn ask_at_once(&mut self, cx: &mut Context<'_>, end: usize) {
+    fn ask_at_once(&mut self, cx: &mut Context<'_>, end: usize) -> Option<Arrived<D, IO>> {
         let Self { gate, made_at, head, .. } = self;
         let (read, mut free) = head.split();
         let space = free.len();
@@ -175,14 +171,14 @@ impl<D: Door, IO: AsyncRead + AsyncWrite + Unpin> Steps<D, IO> {
             Ok((_, reservation, Ok(()))) => {
                 let written = space - free.len();
                 self.head.answered(written);
-                self.step = Step::Answering(reservation, end);
+                self.open(reservation, end)
             }
             Ok((admission, reservation, Err(_))) => self.let_in(&admission, reservation, end), // no room, perhaps
             Err(rejection) => self.refuse(rejection),
         }
     }
 
-    fn answer(&mut self, admitted: Result<Admission, Rejection>, end: usize) {
+    fn answer(&mut self, admitted: Result<Admission, Rejection>, end: usize) -> Option<Arrived<D, IO>> {
         let reserved = admitted.and_then(|admission| {
             let reservation = reserve(&self.gate, &admission, self.made_at)?;
             Ok((admission, reservation))
@@ -194,40 +190,40 @@ impl<D: Door, IO: AsyncRead + AsyncWrite + Unpin> Steps<D, IO> {
     }
 
     /// Puts the answer behind the head.
-    fn let_in(&mut self, admission: &Admission, reservation: Reservation<D::Session>, end: usize) {
+    fn let_in(
+        &mut self,
+        admission: &Admission,
+        reservation: Reservation<D::Session>,
+        end: usize,
+    ) -> Option<Arrived<D, IO>> {
         let Self { gate, head, .. } = self;
         let room = gate.pool().room();
         match head.accept(end, admission.protocol_name(), gate.headers(admission), room) {
-            Ok(()) => self.step = Step::Answering(reservation, end),
+            Ok(()) => self.open(reservation, end),
             Err(mistake) => self.refuse(Rejection::for_mistake(mistake)),
         }
     }
 
-    fn refuse(&mut self, mut rejection: Rejection) {
+    /// The answer lies ready. The lease begins before it is written: nothing but a socket that fails can come
+    /// between, which the connection finds as it would a moment later; what is sent from here on goes out in
+    /// one piece with the answer; and who finds the place gone still hears it by a status.
+    fn open(&mut self, reservation: Reservation<D::Session>, end: usize) -> Option<Arrived<D, IO>> {
+        match reservation.open() {
+            Ok(lease) => {
+                self.place = None;
+                let (inbox, answer) = self.head.hand_over(end, self.gate.pool().room());
+                Some((Own::with_answer(self.io.take()?, answer), inbox, lease))
+            }
+            Err(error) => self.refuse(error.into()),
+        }
+    }
+
+    fn refuse(&mut self, mut rejection: Rejection) -> Option<Arrived<D, IO>> {
         let put = self.head.refuse(&rejection, self.gate.pool().room());
         let mistake = put.err().map(Box::new).or_else(|| rejection.mistake.take());
         let error = mistake.map_or_else(|| AcceptError::Rejected(rejection), |it| AcceptError::Response(*it));
         self.step = Step::Parting(Box::new(error), Farewell::Writing);
-    }
-
-    /// The answer is out. `None`: the place is gone, and the peer will hear it.
-    fn open(&mut self) -> Option<Arrived<D, IO>> {
-        let over = Step::Reading(HeadScanner::new());
-        let Step::Answering(reservation, end) = std::mem::replace(&mut self.step, over) else { return None };
-        let room = self.gate.pool().room();
-        match reservation.open() {
-            Ok(lease) => {
-                self.place = None;
-                let inbox = self.head.take_frames(end, room);
-                Some((Own::new(self.io.take()?), inbox, lease))
-            }
-            Err(error) => {
-                let text = error.to_string();
-                self.step = Step::Parting(Box::new(AcceptError::NotOpened(error)), Farewell::Writing);
-                self.head.close(EndReason::Limit.close_code(), &text, room);
-                None
-            }
-        }
+        None
     }
 }
 

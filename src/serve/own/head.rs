@@ -7,8 +7,9 @@
 
 use super::Inbound;
 use super::gate::Rejection;
+use super::outbound::Outbound;
 use super::place::Place;
-use crate::engine::{ClosePayload, HeadScanner, Opcode, Request, ResponseError, accept, head, refuse};
+use crate::engine::{HeadScanner, Request, ResponseError, accept, refuse};
 use crate::manager::Room;
 use std::io;
 use std::pin::Pin;
@@ -108,22 +109,6 @@ impl Head {
         self.put(room, |_, out| refuse(*status, why, *retry_after, headers.clone(), out))
     }
 
-    /// Puts a close frame: the handshake is done, and in vain.
-    pub(super) fn close(&mut self, code: u16, why: &str, room: &Room) {
-        let payload = ClosePayload::new(code, why);
-        let fits = self.put(room, |_, out| {
-            let frame_head = head(Opcode::Close, payload.len());
-            let len = frame_head.len() + payload.len();
-            if out.len() < len {
-                return Err(ResponseError::NoRoom(len));
-            }
-            bytes::BufMut::put_slice(out, &frame_head);
-            bytes::BufMut::put_slice(out, &payload);
-            Ok(())
-        });
-        debug_assert_eq!(fits, Ok(()));
-    }
-
     /// Writes the answer.
     pub(super) fn poll_write(
         &mut self,
@@ -140,15 +125,12 @@ impl Head {
         Pin::new(io).poll_flush(cx)
     }
 
-    /// The first frames, if the client did not wait for the answer. The rest is over.
-    pub(super) fn take_frames(&mut self, end: usize, room: &Room) -> Inbound {
-        let inbound = if self.read == end {
-            Inbound::default()
-        } else {
-            Inbound::with(&self.place.bytes()[end..self.read], room)
-        };
-        self.let_go(room);
-        inbound
+    /// The first frames, if the client did not wait for the answer; and the answer, to be written.
+    pub(super) fn hand_over(&mut self, end: usize, room: &Room) -> (Inbound, Outbound) {
+        let Self { place, read, written, answer } = std::mem::take(self);
+        let inbound =
+            if read == end { Inbound::default() } else { Inbound::with(&place.bytes()[end..read], room) };
+        (inbound, Outbound::with(place, written..answer))
     }
 
     pub(super) fn let_go(&mut self, room: &Room) {

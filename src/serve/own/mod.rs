@@ -79,7 +79,12 @@ pub(super) struct Own<IO> {
 
 impl<IO> Own<IO> {
     pub(super) fn new(io: IO) -> Self {
-        Self { io, outbound: Outbound::default() }
+        Self::with_answer(io, Outbound::default())
+    }
+
+    /// One on which the answer to a handshake is still to be written.
+    fn with_answer(io: IO, answer: Outbound) -> Self {
+        Self { io, outbound: answer }
     }
 }
 

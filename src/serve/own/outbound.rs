@@ -14,6 +14,7 @@ use crate::serve::transport::Fault;
 use bytes::{Buf, Bytes};
 use std::cell::Cell;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
@@ -44,6 +45,14 @@ thread_local! {
 }
 
 impl Outbound {
+    /// These bytes of a place are to be written, before anything else.
+    pub(super) fn with(place: Place, bytes: Range<usize>) -> Self {
+        let mut outbound = Self::default();
+        let Range { start, end } = bytes;
+        *outbound.open() = Unsent { place, start, split: end, end, tail: Bytes::new() };
+        outbound
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.0.as_ref().is_none_or(|unsent| unsent.tail.is_empty() && unsent.end - unsent.start < WAITING)
     }
