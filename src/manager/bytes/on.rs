@@ -116,6 +116,16 @@ impl ByteBuffers {
         self.is_short.load(Ordering::Relaxed)
     }
 
+    /// The same for somebody who would lease otherwise: that is a refusal, too.
+    #[cfg(feature = "engine")]
+    pub(crate) fn refuses(&self) -> bool {
+        let refuses = self.is_short();
+        if refuses {
+            self.exhausted.fetch_add(1, Ordering::Relaxed);
+        }
+        refuses
+    }
+
     /// Gives back memory that nobody needed since the last call: half of it, so that a peak that comes
     /// again finds some. Roughly, if others lease meanwhile.
     pub(crate) fn trim(&self) {

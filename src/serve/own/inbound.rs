@@ -172,7 +172,7 @@ impl Unread {
     pub(super) fn space(&mut self, room: &Room) -> Option<&mut [u8]> {
         let needed = self.at_least.saturating_sub(self.unread.len()).max(1);
         if matches!(self.place, Place::Nowhere | Place::Inline(_)) {
-            self.is_starved = room.bytes.is_short();
+            self.is_starved = room.bytes.refuses();
             if self.is_starved {
                 return None;
             }
