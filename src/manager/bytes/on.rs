@@ -1,8 +1,9 @@
 //! Buffers of a few sizes, on shelves without a lock.
 //!
 //! Each stripe of threads has its shelves, and looks at those of the others before it allocates: what one
-//! thread leases and another gives back is found again. In front of the shelves each thread has one
-//! buffer of [`SCRATCH`] bytes to itself, of which the ordinary read needs no other.
+//! thread leases and another gives back is found again. In front of the shelves each thread has two
+//! buffers of [`SCRATCH`] bytes to itself, one to read into and one to write from: what is ordinary needs no
+//! other.
 //!
 //! What is leased is paid for from a striped budget, so the limit is exact and no line is shared. What lies
 //! on a shelf is bounded by its room, and [`ByteBuffers::trim`] takes half of what nobody needed of late.
@@ -273,8 +274,8 @@ impl Shelf {
 }
 
 thread_local! {
-    /// One for all pools: a thread reads from one socket at a time.
-    static OWN: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+    /// For all pools: a thread reads from one socket at a time, and may have something to write to it.
+    static OWN: [Cell<Option<Box<[u8]>>>; 2] = const { [const { Cell::new(None) }; 2] };
 }
 
 fn take_own(bytes: usize) -> Option<Box<[u8]>> {
@@ -282,18 +283,20 @@ fn take_own(bytes: usize) -> Option<Box<[u8]>> {
         return None;
     }
     // A thread that is being torn down has none.
-    OWN.try_with(Cell::take).ok().flatten()
+    OWN.try_with(|own| own.iter().find_map(Cell::take)).ok().flatten()
 }
 
-/// The buffer again, if it has another size or the thread has one already.
+/// The buffer again, if it has another size or the thread has enough.
 fn put_own(buffer: Box<[u8]>) -> Option<Box<[u8]>> {
     if buffer.len() != SCRATCH {
         return Some(buffer);
     }
     let mut buffer = Some(buffer);
     let _torn_down = OWN.try_with(|own| {
-        let present = own.take();
-        own.set(if present.is_some() { present } else { buffer.take() });
+        for place in own {
+            let present = place.take();
+            place.set(if present.is_some() { present } else { buffer.take() });
+        }
     });
     buffer
 }
