@@ -49,16 +49,16 @@ impl Session for () {
 
 /// The slot's part that only the lease may touch: the application's state and whether it has been
 /// used since its last reset.
-#[derive(Default)]
-pub(crate) struct Owned<S: Session> {
-    state: Option<S>,
+pub(crate) struct Owned<S: Session>(Option<Kept<S>>);
+
+struct Kept<S> {
+    state: S,
     condition: Condition,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Condition {
     /// As new. Nobody has had it since its reset.
-    #[default]
     Clean,
     /// In the hands of the present occupant.
     Used,
@@ -70,6 +70,12 @@ enum Condition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateBroken;
 
+impl<S: Session> Default for Owned<S> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
 impl<S: Session> Owned<S> {
     /// The present occupant's state. What a former occupant left is reset first.
     ///
@@ -77,20 +83,21 @@ impl<S: Session> Owned<S> {
     ///
     /// [`StateBroken`] if `Default` panics. No state is kept then; a later call tries again.
     pub(crate) fn prepare(&mut self) -> Result<&mut S, StateBroken> {
-        if self.condition == Condition::Dirty && !fault!("state_of_the_last_occupant") {
+        let is_dirty = self.0.as_ref().is_some_and(|kept| kept.condition == Condition::Dirty);
+        if is_dirty && !fault!("state_of_the_last_occupant") {
             self.reset();
         }
-        if self.state.is_none() {
-            self.state = Some(contain(S::default).ok_or(StateBroken)?);
-        }
-        self.condition = Condition::Used;
-        self.state.as_mut().ok_or(StateBroken)
+        let kept = self.kept()?;
+        kept.condition = Condition::Used;
+        Ok(&mut kept.state)
     }
 
     /// The occupant is gone, its state is to be reset before anybody sees it. Runs no user code.
     pub(crate) fn mark_dirty(&mut self) {
-        if self.condition == Condition::Used {
-            self.condition = Condition::Dirty;
+        if let Some(kept) = &mut self.0
+            && kept.condition == Condition::Used
+        {
+            kept.condition = Condition::Dirty;
         }
     }
 
@@ -100,24 +107,29 @@ impl<S: Session> Owned<S> {
     ///
     /// [`StateBroken`] if `reset` panics and `Default` after it.
     pub(crate) fn reset_now(&mut self) -> Result<(), StateBroken> {
-        if self.condition == Condition::Clean {
-            return Ok(());
-        }
-        self.reset();
-        if self.state.is_none() {
-            self.state = Some(contain(S::default).ok_or(StateBroken)?);
+        if self.0.as_ref().is_some_and(|kept| kept.condition != Condition::Clean) {
+            self.reset();
+            self.kept()?;
         }
         Ok(())
     }
 
+    fn kept(&mut self) -> Result<&mut Kept<S>, StateBroken> {
+        if self.0.is_none() {
+            let state = contain(S::default).ok_or(StateBroken)?;
+            self.0 = Some(Kept { state, condition: Condition::Clean });
+        }
+        self.0.as_mut().ok_or(StateBroken)
+    }
+
     /// Leaves a clean state, or none if `reset` panicked.
     fn reset(&mut self) {
-        self.condition = Condition::Clean;
-        if let Some(state) = &mut self.state
-            && contain(|| state.reset()).is_none()
-            && let Some(broken) = self.state.take()
+        let Some(kept) = &mut self.0 else { return };
+        kept.condition = Condition::Clean;
+        if contain(|| kept.state.reset()).is_none()
+            && let Some(broken) = self.0.take()
         {
-            discard(broken);
+            discard(broken.state);
         }
     }
 }
@@ -125,8 +137,8 @@ impl<S: Session> Owned<S> {
 /// A page of slots is freed as one: a state whose drop panics must not stop the others' drops.
 impl<S: Session> Drop for Owned<S> {
     fn drop(&mut self) {
-        if let Some(state) = self.state.take() {
-            discard(state);
+        if let Some(kept) = self.0.take() {
+            discard(kept.state);
         }
     }
 }

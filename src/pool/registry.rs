@@ -6,6 +6,7 @@
 //! are exact. No section takes two shards, calls foreign code, or waits.
 
 use super::ends::Ends;
+use super::occupant::Unit;
 use crate::clock::Timestamp;
 use crate::config::{AtLimit, Config};
 use crate::control::{Action, AlertLevel, Change, Load, Watch};
@@ -39,11 +40,11 @@ const SLOTS_PER_SHARD: usize = 256;
 const MIN_SHARDS: usize = if cfg!(pool_loom) { 1 } else { 16 };
 const MAX_SHARDS: usize = 1 << 16;
 
-/// Emptied member lists that a shard keeps for its next users, and how long each may be.
-const SPARE_LISTS: usize = 32;
+/// Entries that a shard keeps for its next users, and for how many members each may have room.
+const SPARE_ENTRIES: usize = 32;
 const SPARE_MEMBERS: usize = 64;
 
-const SPARE_LISTS_OF_A_QUIET_SHARD: usize = 2;
+const SPARE_ENTRIES_OF_A_QUIET_SHARD: usize = 2;
 
 /// The members of a list that is longer know their places in it.
 const SEARCHED_MEMBERS: usize = 32;
@@ -89,14 +90,15 @@ pub(super) struct Section {
 
 #[derive(Default)]
 pub(super) struct Shard {
-    users: HashTable<UserEntry>,
+    /// Boxed: of a table's places a third is free, as a rule.
+    users: HashTable<Box<UserEntry>>,
     isolation: HashTable<IsolationEntry>,
     rules: HashTable<RuleEntry>,
     /// How these users' last leases ended.
     pub(super) ends: Ends,
     /// Users that went while their level was raised, for those who observe.
     departed: Vec<Departed>,
-    spare: Vec<Members>,
+    spare: Vec<Box<UserEntry>>,
     next_serial: u32,
     /// Running sums over the users, so that a check need not visit them.
     reserved: usize,
@@ -115,9 +117,9 @@ pub(super) struct UserEntry {
     pub(super) members: Members,
     /// The monitor's memory of the user, see [`UserEntry::watch`]. It goes with the entry.
     level: AlertLevel,
-    sampled_max: usize,
+    sampled_max: u32,
     /// None of the managers is dead before this moment, if not by its own state.
-    pub(super) next_look: Timestamp,
+    next_look: Unit,
     /// A manager may have become dead by its own state, or by the end of a run.
     pub(super) may_be_due: bool,
     /// One clean for a user at a time.
@@ -254,7 +256,7 @@ impl DerefMut for Section {
 
 impl Shard {
     pub(super) fn user(&self, hash: Hash32, user: &UserId) -> Option<&UserEntry> {
-        self.users.find(hash.spread(), |entry| entry.hash == hash && entry.user == *user)
+        self.users.find(hash.spread(), |entry| entry.hash == hash && entry.user == *user).map(Box::as_ref)
     }
 
     /// Where the user's entry is, until the table changes.
@@ -263,7 +265,7 @@ impl Shard {
     }
 
     pub(super) fn at(&self, place: usize) -> Option<&UserEntry> {
-        self.users.get_bucket(place)
+        self.users.get_bucket(place).map(Box::as_ref)
     }
 
     /// Counts a reservation for a user, whose entry is at `found` or is made.
@@ -272,7 +274,7 @@ impl Shard {
         match found.and_then(|place| self.users.get_bucket_mut(place)) {
             Some(entry) => {
                 entry.reserved += 1;
-                entry.as_ref()
+                entry.user_ref()
             }
             None => self.enter(hash, user),
         }
@@ -286,38 +288,49 @@ impl Shard {
         let known = departed.iter().position(|gone| gone.user == *user);
         let (level, sampled_max) = known.map_or_else(Default::default, |place| {
             let gone = departed.swap_remove(place);
-            (gone.level, gone.max_managers)
+            (gone.level, gone.max_managers as u32)
         });
         let entry = UserEntry {
             hash,
             serial: *next_serial,
             user: user.clone(),
             reserved: 1,
-            members: spare.pop().unwrap_or_default(),
+            members: Members::new(),
             level,
             sampled_max,
-            next_look: Timestamp::ZERO,
+            next_look: Unit::default(),
             may_be_due: false,
             is_cleaning: false,
             emergency_at: Timestamp::ZERO,
         };
-        users.insert_unique(hash.spread(), entry, |entry| entry.hash.spread()).get().as_ref()
+        let user = entry.user_ref();
+        let entry = match spare.pop() {
+            Some(mut kept) => {
+                let members = std::mem::take(&mut kept.members);
+                *kept = UserEntry { members, ..entry };
+                kept
+            }
+            None => Box::new(entry),
+        };
+        users.insert_unique(hash.spread(), entry, |entry| entry.hash.spread());
+        user
     }
 
     /// The entry of a place that is held, and so exists.
     pub(super) fn holder(&mut self, user: UserRef) -> Option<&mut UserEntry> {
         self.users
             .find_mut(user.hash.spread(), |entry| entry.hash == user.hash && entry.serial == user.serial)
+            .map(Box::as_mut)
     }
 
     pub(super) fn user_mut(&mut self, hash: Hash32, user: &UserId) -> Option<&mut UserEntry> {
-        self.users.find_mut(hash.spread(), |entry| entry.hash == hash && entry.user == *user)
+        self.users.find_mut(hash.spread(), |entry| entry.hash == hash && entry.user == *user).map(Box::as_mut)
     }
 
     /// Every user, with what is set for it alone.
     pub(super) fn for_each_user(&mut self, mut visit: impl FnMut(&mut UserEntry, UserRules)) {
         let Self { users, rules, .. } = self;
-        for entry in users.iter_mut() {
+        for entry in users.iter_mut().map(Box::as_mut) {
             let own =
                 rules.find(entry.hash.spread(), |rule| rule.hash == entry.hash && rule.user == entry.user);
             visit(entry, own.map_or(UserRules::default(), |rule| rule.rules));
@@ -336,7 +349,7 @@ impl Shard {
 
     /// Changes the entry of a place that is held, and forgets a user that has no place left.
     fn change(&mut self, user: UserRef, change: impl FnOnce(&mut UserEntry)) {
-        let is_user = |entry: &UserEntry| entry.hash == user.hash && entry.serial == user.serial;
+        let is_user = |entry: &Box<UserEntry>| entry.hash == user.hash && entry.serial == user.serial;
         let Ok(mut occupied) = self.users.find_entry(user.hash.spread(), is_user) else { return };
         let entry = occupied.get_mut();
         let (live, reserved) = (entry.members.len(), entry.reserved);
@@ -346,16 +359,17 @@ impl Shard {
         if entry.count() > 0 {
             return;
         }
-        let (entry, _) = occupied.remove();
-        let (level, max_managers) = (entry.level, entry.sampled_max);
+        let (mut entry, _) = occupied.remove();
+        let Watch { level, max: max_managers } = entry.watch();
         if level > AlertLevel::Normal && self.departed.len() < MAX_DEPARTED {
-            self.departed.push(Departed { user: entry.user, level, max_managers });
+            self.departed.push(Departed { user: entry.user.clone(), level, max_managers });
         }
-        let mut members = entry.members;
-        let is_worth_keeping = members.spilled() && members.capacity() <= SPARE_MEMBERS;
-        if is_worth_keeping && self.spare.len() < SPARE_LISTS {
-            members.clear();
-            self.spare.push(members);
+        if self.spare.len() < SPARE_ENTRIES {
+            entry.members.clear();
+            if entry.members.capacity() > SPARE_MEMBERS {
+                entry.members = Members::new();
+            }
+            self.spare.push(entry);
         }
     }
 
@@ -414,7 +428,7 @@ impl Shard {
         shrink_table(&mut self.users, |entry| entry.hash.spread());
         shrink_table(&mut self.isolation, |entry| entry.hash.spread());
         shrink_table(&mut self.rules, |entry| entry.hash.spread());
-        self.spare.truncate(self.users.len().max(SPARE_LISTS_OF_A_QUIET_SHARD));
+        self.spare.truncate(self.users.len().max(SPARE_ENTRIES_OF_A_QUIET_SHARD));
     }
 
     /// What is set for a single user.
@@ -451,19 +465,25 @@ impl UserEntry {
     /// Whether any of the user's managers can be dead by now.
     pub(super) fn may_have_dead(&self, now: Timestamp) -> bool {
         let is_flagged = self.may_be_due && !fault!("flag_not_looked_at");
-        (is_flagged || now >= self.next_look) && !fault!("never_proactive")
+        (is_flagged || self.next_look.has_come(now)) && !fault!("never_proactive")
+    }
+
+    /// None of the managers is dead before this moment, if not by its own state.
+    pub(super) fn look_at(&mut self, moment: Timestamp) {
+        self.next_look = Unit::of(moment);
     }
 
     /// The monitor's memory of the user.
     pub(super) fn watch(&self) -> Watch {
-        Watch { level: self.level, max: self.sampled_max }
+        Watch { level: self.level, max: self.sampled_max as usize }
     }
 
     /// The monitor takes a sample of the user.
     pub(super) fn sample(&mut self, load: Load, config: &Config) -> (Option<Change>, Action) {
         let mut watch = self.watch();
         let sampled = watch.sample(load, config);
-        (self.level, self.sampled_max) = (watch.level, watch.max);
+        // A user has no more managers than a pool has slots.
+        (self.level, self.sampled_max) = (watch.level, watch.max.min(u32::MAX as usize) as u32);
         sampled
     }
 
@@ -472,7 +492,7 @@ impl UserEntry {
         self.reserved as usize + self.members.len()
     }
 
-    pub(super) fn as_ref(&self) -> UserRef {
+    pub(super) fn user_ref(&self) -> UserRef {
         UserRef { hash: self.hash, serial: self.serial }
     }
 }

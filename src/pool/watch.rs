@@ -99,7 +99,7 @@ impl<S: Session> Drop for CleaningUser<'_, S> {
     fn drop(&mut self) {
         if let Some(entry) = self.core.registry.section(self.user.hash).holder(self.user) {
             entry.is_cleaning = false;
-            entry.next_look = self.next_look;
+            entry.look_at(self.next_look);
         }
     }
 }
@@ -166,7 +166,7 @@ impl<S: Session> Core<S> {
                 let (change, action) = entry.sample(load, &config);
                 if change.is_some() || action != Action::Nothing {
                     let sample = Sampled { load, change, action, at: At::Sample };
-                    sampled.push((entry.as_ref().hash, entry.user.clone(), sample));
+                    sampled.push((entry.user_ref().hash, entry.user.clone(), sample));
                 }
             });
         });
@@ -422,7 +422,7 @@ impl<S: Session> Core<S> {
         entry.is_cleaning = true;
         // Before the look: what becomes due after it raises the flag again.
         entry.may_be_due = false;
-        Some(CleaningUser { core: self, user: entry.as_ref(), next_look: Timestamp::ZERO })
+        Some(CleaningUser { core: self, user: entry.user_ref(), next_look: Timestamp::ZERO })
     }
 
     fn load_of(&self, hash: Hash32, user: &UserId, config: &Config) -> Load {
