@@ -98,6 +98,7 @@ pub(super) struct Shard {
     pub(super) ends: Ends,
     /// Users that went while their level was raised, for those who observe.
     departed: Vec<Departed>,
+    #[expect(clippy::vec_box, reason = "they come out of the table as they are, and go back")]
     spare: Vec<Box<UserEntry>>,
     next_serial: u32,
     /// Running sums over the users, so that a check need not visit them.
@@ -349,8 +350,10 @@ impl Shard {
 
     /// Changes the entry of a place that is held, and forgets a user that has no place left.
     fn change(&mut self, user: UserRef, change: impl FnOnce(&mut UserEntry)) {
-        let is_user = |entry: &Box<UserEntry>| entry.hash == user.hash && entry.serial == user.serial;
-        let Ok(mut occupied) = self.users.find_entry(user.hash.spread(), is_user) else { return };
+        let UserRef { hash, serial } = user;
+        let found =
+            self.users.find_entry(hash.spread(), |entry| entry.hash == hash && entry.serial == serial);
+        let Ok(mut occupied) = found else { return };
         let entry = occupied.get_mut();
         let (live, reserved) = (entry.members.len(), entry.reserved);
         change(entry);
