@@ -298,8 +298,10 @@ impl<D: Door> Gate<D> {
     }
 
     /// Lets people in, each with an application of its own, until the future is dropped: a task for each
-    /// connection, which lives on. A crowd waits in the kernel. Where the process may open no more files, it is
-    /// tried again every 100 ms: an error of one `accept` ends nobody's server.
+    /// connection, which lives on. A crowd waits in the kernel: as many as the listener's backlog holds (1,024 by
+    /// `TcpListener::bind`; `TcpSocket::listen` takes more), and the rest try again by themselves after 1 s. Where
+    /// the process may open no more files, it is tried again every 100 ms: an error of one `accept` ends nobody's
+    /// server.
     ///
     /// For sockets of other kinds, or for what has to be done to one first (TLS), see [`Gate::vacancy`].
     ///
