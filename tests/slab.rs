@@ -147,6 +147,18 @@ fn no_key_comes_twice_and_dead_slots_are_replaced() {
 }
 
 #[test]
+fn a_dead_slot_beyond_the_last_index_is_not_replaced() {
+    let slab = slab_of(Options::with_capacity(usize::MAX).generation_bits(3), |_| Fate::Free);
+    let mut of_one = 0;
+    while of_one < 7 {
+        let key = open(&slab, 1).key();
+        of_one += usize::from(key.index() == 0);
+        close(&slab, key);
+    }
+    assert_eq!((slab.census().dead, slab.quarantined()), (1, 1));
+}
+
+#[test]
 fn the_pages_of_dead_slots_are_given_back() {
     let slab = slab_of(Options::with_capacity(1).generation_bits(1), |_| Fate::Free);
     (0..640).for_each(|_| close(&slab, open(&slab, 1).key()));

@@ -116,15 +116,20 @@ mod numbers {
 #[cfg(all(test, not(pool_loom)))]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use std::sync::{Arc, Barrier};
 
     #[test]
     fn more_threads_than_lanes_lose_no_count() {
         let cells = Arc::new(Cells::<2>::new());
+        let all_are_there = Arc::new(Barrier::new(OWNED + 20)); // else each takes the number of the last
         let threads: Vec<_> = (0..OWNED + 20)
             .map(|_| {
-                let cells = cells.clone();
-                std::thread::spawn(move || (0..1_000).for_each(|_| cells.add(1, 2)))
+                let (cells, all_are_there) = (cells.clone(), all_are_there.clone());
+                std::thread::spawn(move || {
+                    thread_number();
+                    all_are_there.wait();
+                    (0..1_000).for_each(|_| cells.add(1, 2));
+                })
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());

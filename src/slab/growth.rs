@@ -204,3 +204,42 @@ impl<R: Resident> Slab<R> {
         (self.capacity + self.dead.load(Ordering::Acquire)).min(super::MAX_SLOTS)
     }
 }
+
+#[cfg(all(test, not(pool_loom)))]
+mod tests {
+    use super::*;
+    use crate::slab::{Fate, Options, Vacated};
+
+    struct Nothing;
+
+    impl Resident for Nothing {
+        type Glance = ();
+        type Shared = ();
+        type Owned = ();
+        type Residue = ();
+
+        fn clean(&self, _: Vacated<'_, Self>) -> (Fate, ()) {
+            (Fate::Free, ())
+        }
+
+        fn freed(&self, (): ()) {}
+    }
+
+    #[test]
+    fn a_page_goes_once_nothing_has_happened_in_it_between_two_looks() {
+        let slab = Slab::new(Nothing, Options::with_capacity(2 * PAGE));
+        let life = |number: usize| {
+            let keys: Vec<_> =
+                (0..number).map(|_| slab.start().expect("it is empty").publish().key()).collect();
+            keys.into_iter().for_each(|key| drop(slab.close(key).expect("it is live")));
+        };
+        life(2 * PAGE);
+        assert_eq!(slab.shrink_settled(0), 0, "nobody has looked before");
+        assert_eq!(slab.shrink_settled(0), 2 * PAGE);
+        life(1);
+        assert_eq!(slab.shrink_settled(0), 0);
+        life(1);
+        assert_eq!(slab.shrink_settled(0), 0, "it was in use meanwhile");
+        assert!(slab.shrink_settled(0) > 0);
+    }
+}
