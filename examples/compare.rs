@@ -11,7 +11,8 @@
 //! `compare/ours.rs`.
 //!
 //! - *set-up*: from `accept` returned, which it does once the request is there, until what another task sends
-//!   to that user is delivered, the handshake included; the median of connections that come one at a time.
+//!   to that user is delivered: in the usual servers once their library has answered, in way 3 once the request
+//!   is admitted. The median of connections that come one at a time. What the client waits is another column.
 //! - *memory*: what the server's process has (its proportional set size) with N connections, less what it
 //!   has with none, for each of them. What the kernel keeps for a socket is not in it.
 //! - *CPU*: of the server, kernel included, while N connect, 16 at once.

@@ -241,7 +241,7 @@ fn method(results: &Results) -> String {
     let terms = [
         ("memory", "the proportional set size of the server’s process with the connections, less what it had before the first, divided by their number; looked at when it does not change any more".to_owned()),
         ("after a peak", "in a server of its own: all connect, nine of ten leave, and the rest is divided among those who stayed".to_owned()),
-        ("set-up", format!("from <code>accept</code> returned until another task’s send to that user would be delivered, HTTP included; noted by the server; the median of {} connections, one at a time, the servers taking turns after every 50", grouped(results.setups as f64))),
+        ("set-up", format!("from <code>accept</code> returned until another task’s send to that user would be delivered, HTTP included; noted by the server; way 3 can be sent to before it has written its answer, the others once their library has; the median of {} connections, one at a time, the servers taking turns after every 50", grouped(results.setups as f64))),
         ("CPU", "of the thread that serves, user and kernel, while all connect, 16 at once".to_owned()),
         ("allocations", "calls that allocate or grow, while some hundred connect, 16 at once, to a server that has had more before".to_owned()),
         ("broadcast", format!("the call alone, to {} connections whose tasks sleep; the median of 11", grouped(results.setups as f64))),
