@@ -83,7 +83,7 @@ fn an_overdue_claim_is_opened_or_taken_back() {
         }],
         afterwards: assert_one_is_live,
         bounds: &[Some(1), Some(2)],
-        floor: 150,
+        floor: 100,
     }
     .run();
 }
@@ -101,7 +101,7 @@ fn a_claim_found_overdue_may_have_been_opened() {
         }],
         afterwards: assert_one_is_live,
         bounds: &[Some(1)],
-        floor: 150,
+        floor: 50,
     }
     .run();
 }
