@@ -154,6 +154,15 @@ impl OpenError {
             Self::SessionPanicked => 500,
         }
     }
+
+    /// After which time a client may try again, where that may help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            // What stood in the way is over by then.
+            Self::Expired | Self::Busy => Some(Duration::from_secs(1)),
+            Self::ThreadInUse | Self::SessionPanicked => None,
+        }
+    }
 }
 
 impl fmt::Display for OpenError {

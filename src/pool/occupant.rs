@@ -90,20 +90,6 @@ pub(super) fn alarm_unit(moment: Timestamp) -> u32 {
     u32::try_from(moment.as_millis() / ALARM_UNIT).unwrap_or(u32::MAX)
 }
 
-/// A moment in half the bytes, which comes as early as an alarm does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Unit(u32);
-
-impl Unit {
-    pub(super) fn of(moment: Timestamp) -> Self {
-        Self(alarm_unit(moment))
-    }
-
-    pub(super) fn has_come(self, now: Timestamp) -> bool {
-        alarm_unit(now) >= self.0
-    }
-}
-
 pub(super) fn alarm_at(moment: Timestamp) -> Alarm {
     Alarm::at(alarm_unit(moment))
 }

@@ -6,12 +6,12 @@
 //! are exact. No section takes two shards, calls foreign code, or waits.
 
 use super::ends::Ends;
-use super::occupant::Unit;
+use super::occupant::alarm_at;
 use crate::clock::Timestamp;
 use crate::config::{AtLimit, Config};
 use crate::control::{Action, AlertLevel, Change, Load, Watch};
 use crate::id::UserId;
-use crate::slab::Key;
+use crate::slab::{Alarm, Key};
 use crate::sync::{Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
 use hashbrown::HashTable;
@@ -120,7 +120,7 @@ pub(super) struct UserEntry {
     level: AlertLevel,
     sampled_max: u32,
     /// None of the managers is dead before this moment, if not by its own state.
-    next_look: Unit,
+    next_look: Alarm,
     /// A manager may have become dead by its own state, or by the end of a run.
     pub(super) may_be_due: bool,
     /// One clean for a user at a time.
@@ -299,7 +299,7 @@ impl Shard {
             members: Members::new(),
             level,
             sampled_max,
-            next_look: Unit::default(),
+            next_look: alarm_at(Timestamp::ZERO),
             may_be_due: false,
             is_cleaning: false,
             emergency_at: Timestamp::ZERO,
@@ -468,12 +468,12 @@ impl UserEntry {
     /// Whether any of the user's managers can be dead by now.
     pub(super) fn may_have_dead(&self, now: Timestamp) -> bool {
         let is_flagged = self.may_be_due && !fault!("flag_not_looked_at");
-        (is_flagged || self.next_look.has_come(now)) && !fault!("never_proactive")
+        (is_flagged || self.next_look.has_come(alarm_at(now))) && !fault!("never_proactive")
     }
 
     /// None of the managers is dead before this moment, if not by its own state.
     pub(super) fn look_at(&mut self, moment: Timestamp) {
-        self.next_look = Unit::of(moment);
+        self.next_look = alarm_at(moment);
     }
 
     /// The monitor's memory of the user.

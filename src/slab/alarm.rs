@@ -58,7 +58,8 @@ impl Alarm {
         Self(self.0.max(other.0))
     }
 
-    const fn has_come(self, now: Self) -> bool {
+    /// Whether it has, at the moment `now`.
+    pub(crate) const fn has_come(self, now: Self) -> bool {
         self.0 >= now.0
     }
 }

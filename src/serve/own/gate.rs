@@ -204,11 +204,7 @@ impl From<ReserveError> for Rejection {
 
 impl From<OpenError> for Rejection {
     fn from(error: OpenError) -> Self {
-        let rejection = Self::new(error.http_status(), error.to_string());
-        match error {
-            OpenError::Expired | OpenError::Busy => rejection.with_retry_after(TRY_AT_ONCE),
-            OpenError::ThreadInUse | OpenError::SessionPanicked => rejection,
-        }
+        Self { retry_after: error.retry_after(), ..Self::new(error.http_status(), error.to_string()) }
     }
 }
 
@@ -387,9 +383,6 @@ impl<D: Door> Gate<D> {
         }
     }
 }
-
-/// What stood in the way is over by then.
-const TRY_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How long until a process that may open no more files tries again.
 const NO_FILE_LEFT: Duration = Duration::from_millis(100);
